@@ -1,0 +1,117 @@
+"""Lays a region of a picture on a canvas that the detector can look at, and carries what it finds back."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image as PillowImage
+
+from agelens.yunet import Candidates
+
+if TYPE_CHECKING:
+    from agelens.types import Pixels
+    from agelens.yunet import Floats
+
+MULTIPLE = 32
+GREY = 127
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A rectangle of a picture in full-resolution pixels; it may reach beyond the picture."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Where a canvas lies in the picture.
+
+    Attributes:
+        region: What the canvas shows.
+        scale: Canvas pixels per full-resolution pixel.
+        turns: Quarter turns, counter-clockwise, by which the region was turned before it was laid on the canvas.
+    """
+
+    region: Region
+    scale: float
+    turns: int = 0
+
+    def carry_back(self, found: Candidates) -> Candidates:
+        """The same candidates in full-resolution pixels of the upright picture."""
+        if not len(found):
+            return found
+        corners = self.carry_points(found.boxes.reshape(-1, 2, 2))
+        boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+        return Candidates(boxes, found.scores, self.carry_points(found.points))
+
+    def carry_points(self, points: Floats) -> Floats:
+        """Canvas points, shape (..., 2), as points of the picture."""
+        x, y = points[..., 0] / self.scale, points[..., 1] / self.scale
+        width, height = self.region.width, self.region.height
+        if self.turns == 1:
+            x, y = width - y, x
+        elif self.turns == 2:
+            x, y = width - x, height - y
+        elif self.turns == 3:
+            x, y = y, height - x
+        return np.stack([x + self.region.x, y + self.region.y], axis=-1).astype(np.float32)
+
+
+def lay_out(pixels: Pixels, held_scale: float, frame: Frame) -> Pixels:
+    """Draws a frame's region on a canvas.
+
+    Args:
+        pixels: RGB uint8, shape (h, w, 3): the picture as held.
+        held_scale: Held pixels per full-resolution pixel.
+        frame: What to draw. Where its region reaches beyond the picture the canvas is grey.
+
+    Returns:
+        RGB uint8, both sides multiples of 32; the region starts at the top left, the rest is grey.
+    """
+    height, width = pixels.shape[:2]
+    region, scale = frame.region, frame.scale
+    canvas_width, canvas_height = round(region.width * scale), round(region.height * scale)
+    # The part of the region that the picture covers, in held pixels and on the canvas.
+    x0, y0 = max(region.x * held_scale, 0.0), max(region.y * held_scale, 0.0)
+    x1 = min((region.x + region.width) * held_scale, float(width))
+    y1 = min((region.y + region.height) * held_scale, float(height))
+    ratio = scale / held_scale
+    left, top = round(x0 * ratio - region.x * scale), round(y0 * ratio - region.y * scale)
+    part_width = min(max(round((x1 - x0) * ratio), 1), canvas_width - left)
+    part_height = min(max(round((y1 - y0) * ratio), 1), canvas_height - top)
+
+    turned = frame.turns % 2 == 1
+    shown_width, shown_height = (canvas_height, canvas_width) if turned else (canvas_width, canvas_height)
+    canvas = np.empty((_round_up(shown_height), _round_up(shown_width), 3), np.uint8)
+    canvas[shown_height:] = GREY
+    canvas[:shown_height, shown_width:] = GREY
+    shown = canvas[:shown_height, :shown_width]
+    target = np.rot90(shown, -frame.turns)
+    if (part_width, part_height) != (canvas_width, canvas_height):
+        target[:] = GREY
+    if x1 > x0 and y1 > y0 and part_width > 0 and part_height > 0:
+        part = _resample(pixels, (x0, y0, x1, y1), (part_width, part_height))
+        target[top : top + part_height, left : left + part_width] = part
+    return canvas
+
+
+def _resample(pixels: Pixels, box: tuple[float, float, float, float], size: tuple[int, int]) -> Pixels:
+    """A rectangle of the picture at another size, antialiased; a copy is made only of the rectangle."""
+    x0, y0, x1, y1 = math.floor(box[0]), math.floor(box[1]), math.ceil(box[2]), math.ceil(box[3])
+    part = pixels[y0:y1, x0:x1]
+    if size == (x1 - x0, y1 - y0):
+        return part
+    picture = PillowImage.fromarray(np.ascontiguousarray(part))
+    inner = (box[0] - x0, box[1] - y0, box[2] - x0, box[3] - y0)
+    return np.asarray(picture.resize(size, PillowImage.Resampling.BILINEAR, box=inner, reducing_gap=2.0))
+
+
+def _round_up(length: int) -> int:
+    return max(-(-length // MULTIPLE), 1) * MULTIPLE

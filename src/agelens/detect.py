@@ -1,0 +1,236 @@
+"""Finds faces at every size and every quarter turn, at the least cost.
+
+The detector network sees upright faces of about 10 to 300 pixels. So a picture is looked at twice, at 640 pixels and at
+256 (a small picture only at 256): that is all that the common photo needs. What was found without certainty is looked
+at again from near, upright and turned, which also mends the landmarks of tiny and of turned faces; what does not stand
+up to that is dropped. Only where nothing was found, or where faces are at the limit of what 640 pixels show, is the
+picture searched more closely, in tiles.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from agelens.boxes import intersect, measure, suppress
+from agelens.canvas import Frame, Region, lay_out
+from agelens.types import Box, Detection, Image
+from agelens.yunet import NOTHING, Candidates, YuNet, join
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NEAR = 256  # canvas side for faces that fill the frame
+FAR = 640  # canvas side for the faces of a common photo
+SMALL_PICTURE = 400  # up to this longer side, NEAR shows all there is
+FLOOR = 0.35  # least score of a candidate that is worth a second look
+CERTAIN = 0.9  # from this score on, a face is upright and needs no second look
+TINY = 24.0  # canvas pixels; faces of this size announce others that are too small to be seen
+SEEN = 10.0  # canvas pixels; the smallest face that the network finds
+TILE = 1024
+TILE_OVERLAP = 96  # more than the largest face that a tile has to show whole
+LARGEST_IN_TILE = 80.0
+CLOSE_UP = 160  # canvas side of the second look
+CLOSE_UP_MARGIN = 1.6  # side of the second look's region, in box sides
+AFAR = 40  # canvas pixels of an uncertain face in the third look
+AFAR_MARGINS = (1.6, 2.0)
+AFAR_SCORE = 0.5
+UNDOUBTED = 0.87  # from this score on, the third look is spared
+PORTRAIT = 0.25  # from this share of the shorter side on, too
+UPRIGHT_BONUS = 0.01  # a turned reading must be better than the upright one by this much
+PLAUSIBLE = 0.7  # from this score on, the first look counts even if the second sees nothing
+SURE = 0.8  # a face that the first look doubted must reach this in the second
+SURE_TURNED = 0.85  # and one that is turned this: turned, much looks like a face
+CROWD = 4
+AGREEMENT = 0.5  # intersection over union of two readings of one face
+SAME_FACE = 0.4  # intersection over union
+INSIDE = 0.7
+
+
+class Detector(Protocol):
+    """Finds faces. A second detector needs no more than this."""
+
+    def detect(self, image: Image) -> list[Detection]:
+        """The faces of a picture, from left to right, in full-resolution pixels."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """How hard to look, and what counts as a face.
+
+    Attributes:
+        min_score: 0 to 1; less certain findings are left out.
+        min_face: Least box side in full-resolution pixels. None searches adaptively; a number makes the search go as
+            deep as faces of that size need, at the cost of time on large pictures, and leaves out smaller ones.
+        max_faces: The largest faces are kept, up to this many. None keeps all.
+    """
+
+    min_score: float = 0.6
+    min_face: float | None = None
+    max_faces: int | None = None
+
+
+class FaceDetector:
+    """YuNet with the search around it. Safe to call from many threads at once."""
+
+    def __init__(self, options: SearchOptions | None = None, *, device: str = "cpu", threads: int = 1) -> None:
+        self.options = options or SearchOptions()
+        self._network = YuNet(device=device, threads=threads)
+
+    def detect(self, image: Image) -> list[Detection]:
+        """Finds the faces of a picture.
+
+        Returns:
+            From left to right, then from top to bottom; boxes are clipped to the picture.
+        """
+        longer = max(image.width, image.height)
+        sides = [NEAR] if longer <= SMALL_PICTURE else [min(FAR, longer), NEAR]
+        found = self._merge(join(self._look_whole(image, side / longer) for side in sides))
+        confirmed = self._confirm(image, found)
+        confirmed = self._search_deeper(image, confirmed, sides[0] / longer)
+        if not len(confirmed):
+            turned = join(self._look_whole(image, side / longer, turns) for side in sides for turns in (1, 2, 3))
+            confirmed = self._confirm(image, self._merge(turned))
+            confirmed = confirmed.take(np.flatnonzero(confirmed.scores >= CERTAIN))
+        return self._select(image, confirmed)
+
+    def _look_whole(self, image: Image, scale: float, turns: int = 0) -> Candidates:
+        return self._look(image, Frame(Region(0.0, 0.0, image.width, image.height), scale, turns))
+
+    def _look(self, image: Image, frame: Frame) -> Candidates:
+        held = image.at_scale(frame.scale)
+        return frame.carry_back(self._network.look(lay_out(held.pixels, held.scale, frame), FLOOR))
+
+    @staticmethod
+    def _merge(found: Candidates) -> Candidates:
+        if len(found) < 2:
+            return found
+        return found.take(suppress(found.boxes, found.scores, overlap=SAME_FACE, containment=INSIDE))
+
+    def _confirm(self, image: Image, found: Candidates) -> Candidates:
+        """Looks again, from near, at what is not certain, and drops what does not stand up to it."""
+        certain = found.take(np.flatnonzero(found.scores >= CERTAIN))
+        turned_too = len(certain) < CROWD  # where many are upright, nobody lies on the side
+        kept = [certain]
+        for row in np.flatnonzero(found.scores < CERTAIN):
+            reading = self._look_close(image, found.take([int(row)]), turned_too=turned_too)
+            if len(reading) and self._stands_up_from_afar(image, reading):
+                kept.append(reading)
+        return self._merge(join(kept))
+
+    def _look_close(self, image: Image, candidate: Candidates, *, turned_too: bool) -> Candidates:
+        """The best reading of one candidate, upright or turned; empty where there is none."""
+        region = _square(candidate, CLOSE_UP_MARGIN)
+        best, best_score = NOTHING, 0.0
+        for turns in range(4 if turned_too else 1):
+            reading = _agreeing(self._look(image, Frame(region, CLOSE_UP / region.width, turns)), candidate)
+            score = float(reading.scores[0]) if len(reading) else 0.0
+            if turns and score < max(SURE_TURNED, best_score + UPRIGHT_BONUS):
+                continue
+            if score > best_score:
+                best, best_score = reading, score
+            if best_score >= CERTAIN:
+                break
+        first_score, least = float(candidate.scores[0]), self.options.min_score
+        if best_score >= (least if first_score >= least else max(least, SURE)):
+            return best
+        return candidate if first_score >= max(least, PLAUSIBLE) else NOTHING
+
+    def _stands_up_from_afar(self, image: Image, reading: Candidates) -> bool:
+        """Whether an uncertain face of good size is still one at a fraction of its size: an animal's usually is not.
+
+        A face that takes up much of the picture is not asked: somebody took or cut the picture because of it.
+        """
+        side = _square(reading, 1.0).width
+        if reading.scores[0] >= UNDOUBTED or not 2.5 * AFAR <= side <= PORTRAIT * min(image.width, image.height):
+            return True
+        for margin in AFAR_MARGINS:
+            region = _square(reading, margin)
+            afar = _agreeing(self._look(image, Frame(region, AFAR / side)), reading)
+            if len(afar) and afar.scores[0] >= AFAR_SCORE:
+                return True
+        return False
+
+    def _search_deeper(self, image: Image, found: Candidates, scale: float) -> Candidates:
+        """Searches in tiles at growing scales for as long as that promises more faces."""
+        deepest = self._deepest_scale(image)
+        while scale < deepest and self._promises_more(found, scale):
+            scale = min(scale * 2, deepest)
+            tiles = join(self._look(image, Frame(tile, scale)) for tile in cut_tiles(image, scale))
+            sides = (tiles.boxes[:, 2:] - tiles.boxes[:, :2]).max(axis=1, initial=0.0) * scale
+            new = self._merge(tiles.take(np.flatnonzero(sides <= LARGEST_IN_TILE)))
+            new = self._confirm(image, new)
+            found = self._merge(join([found, new.take(np.flatnonzero(new.scores >= SURE))]))
+        return found
+
+    def _promises_more(self, found: Candidates, scale: float) -> bool:
+        if self.options.min_face is not None:
+            return self.options.min_face * scale < SEEN
+        if not len(found):
+            return True
+        sides = (found.boxes[:, 2:] - found.boxes[:, :2]).max(axis=1)
+        return bool((sides * scale < TINY).any())
+
+    @staticmethod
+    def _deepest_scale(image: Image) -> float:
+        """Full resolution; a small picture is enlarged."""
+        longer = max(image.width, image.height)
+        return 1.0 if longer >= FAR else min(FAR / longer, 2.0)
+
+    def _select(self, image: Image, found: Candidates) -> list[Detection]:
+        options = self.options
+        faces = [
+            Detection(box, float(found.scores[row]), _points(found, row))
+            for row in range(len(found))
+            if found.scores[row] >= options.min_score and (box := _clip(found, row, image)) is not None
+        ]
+        if options.min_face is not None:
+            faces = [face for face in faces if max(face.box.width, face.box.height) >= options.min_face]
+        if options.max_faces is not None:
+            faces.sort(key=lambda face: -face.box.width * face.box.height)
+            del faces[options.max_faces :]
+        return sorted(faces, key=lambda face: (face.box.x, face.box.y))
+
+
+def cut_tiles(image: Image, scale: float) -> Iterator[Region]:
+    """Overlapping regions that cover the picture, each of at most TILE canvas pixels a side at `scale`."""
+    spans = []
+    for length in (image.width, image.height):
+        shown = length * scale
+        count = 1 if shown <= TILE + TILE_OVERLAP else math.ceil((shown - TILE_OVERLAP) / (TILE - TILE_OVERLAP))
+        side = (length + (count - 1) * TILE_OVERLAP / scale) / count
+        spans.append([(index * (side - TILE_OVERLAP / scale), side) for index in range(count)])
+    for y, height in spans[1]:
+        for x, width in spans[0]:
+            yield Region(x, y, width, height)
+
+
+def _square(face: Candidates, margin: float) -> Region:
+    """The square around a single candidate, `margin` box sides wide."""
+    x0, y0, x1, y1 = (float(value) for value in face.boxes[0])
+    side = max(x1 - x0, y1 - y0) * margin
+    return Region((x0 + x1 - side) / 2, (y0 + y1 - side) / 2, side, side)
+
+
+def _agreeing(readings: Candidates, candidate: Candidates) -> Candidates:
+    """The best of the readings whose box agrees with that of a single candidate; empty where none does."""
+    box = candidate.boxes[0]
+    shared = intersect(box, readings.boxes)
+    union = measure(candidate.boxes)[0] + measure(readings.boxes) - shared
+    agrees = np.flatnonzero(shared > AGREEMENT * union)
+    return readings.take(agrees[[int(np.argmax(readings.scores[agrees]))]]) if agrees.size else NOTHING
+
+
+def _clip(found: Candidates, row: int, image: Image) -> Box | None:
+    """The box inside the picture; None where nothing of it is."""
+    x0, y0, x1, y1 = (float(value) for value in found.boxes[row])
+    x0, y0, x1, y1 = max(x0, 0.0), max(y0, 0.0), min(x1, float(image.width)), min(y1, float(image.height))
+    return Box(x0, y0, x1 - x0, y1 - y0) if x1 > x0 and y1 > y0 else None
+
+
+def _points(found: Candidates, row: int) -> tuple[tuple[float, float], ...]:
+    return tuple((float(x), float(y)) for x, y in found.points[row])

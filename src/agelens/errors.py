@@ -1,0 +1,293 @@
+"""Every error that agelens raises on purpose, in one tree.
+
+AgelensError
+ |- InputError               one picture could not be read; the others go on       exit 1
+ |   |- NotFoundError            not_found
+ |   |- FolderGivenError         is_a_folder
+ |   |- UnreadableError          unreadable
+ |   |- SymlinkLoopError         symlink_loop
+ |   |- EmptyFileError           empty_file
+ |   |- UnsupportedFormatError   unsupported_format
+ |   |- MissingExtraError        missing_extra
+ |   |- TruncatedImageError      truncated_image
+ |   |- CorruptImageError        corrupt_image
+ |   |- TooManyBytesError        too_many_bytes
+ |   |- TooManyPixelsError       too_many_pixels
+ |   |- ImageTooSmallError       image_too_small
+ |   |- InvalidArrayError        invalid_array
+ |   |- UrlNotAllowedError       url_not_allowed
+ |   |- UrlFetchError            url_failed
+ |   `- RecordError              invalid_record
+ |       `- UnknownSchemaError       unknown_schema
+ |- OutputError              a result could not be written                         exit 1
+ |   |- OutputUnwritableError    output_unwritable
+ |   `- DiskFullError            disk_full
+ |- UsageError               wrong usage, or nothing to do                         exit 2
+ |   |- NothingToReadError       nothing_to_read
+ |   `- MissingPackageError      missing_package
+ |- DatasetError             a data set cannot be prepared or used                exit 1
+ |   |- WrongLayoutError         wrong_layout
+ |   |- UnreadableLabelsError    unreadable_labels
+ |   |- MissingPicturesError     missing_pictures
+ |   |- EmptyDatasetError        empty_dataset
+ |   |- DamagedDatasetError      damaged_dataset
+ |   `- LeakError                leak
+ `- ModelError               a model file is unknown, damaged or unfit             exit 3
+     |- UnknownModelError        unknown_model
+     |- DamagedModelError        damaged_model
+     |- UnfitModelError          unfit_model
+     `- DeviceError              device_unavailable
+
+The codes are stable: programs may rely on them. A message says what is wrong and what to do about it.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from agelens.types import Failure
+
+
+class AgelensError(Exception):
+    """The root: has a stable `code`, the `exit_status` of a command and the `http_status` of a server."""
+
+    code: ClassVar[str] = "error"
+    exit_status: ClassVar[int] = 1
+    http_status: ClassVar[int] = 500
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def to_failure(self) -> Failure:
+        """The same as a value that a report carries."""
+        return Failure(self.code, self.message)
+
+
+class InputError(AgelensError):
+    """One picture could not be read."""
+
+    code = "input_error"
+    http_status = 422
+
+
+class NotFoundError(InputError):
+    """There is no such file."""
+
+    code = "not_found"
+    http_status = 404
+
+
+class FolderGivenError(InputError):
+    """A folder stands where a picture was expected."""
+
+    code = "is_a_folder"
+
+
+class UnreadableError(InputError):
+    """The file exists but may not, or cannot, be read."""
+
+    code = "unreadable"
+
+
+class SymlinkLoopError(InputError):
+    """A symbolic link leads back to itself."""
+
+    code = "symlink_loop"
+
+
+class EmptyFileError(InputError):
+    """The file has no bytes."""
+
+    code = "empty_file"
+    http_status = 400
+
+
+class UnsupportedFormatError(InputError):
+    """The bytes are of no picture format that can be read here."""
+
+    code = "unsupported_format"
+    http_status = 415
+
+
+class MissingExtraError(InputError):
+    """The format can be read once an optional package is installed."""
+
+    code = "missing_extra"
+    http_status = 415
+
+
+class TruncatedImageError(InputError):
+    """The file ends before the picture does."""
+
+    code = "truncated_image"
+
+
+class CorruptImageError(InputError):
+    """The format is known but its content is broken."""
+
+    code = "corrupt_image"
+
+
+class TooManyBytesError(InputError):
+    """The file is larger than the limit."""
+
+    code = "too_many_bytes"
+    http_status = 413
+
+
+class TooManyPixelsError(InputError):
+    """The picture has more pixels than the limit."""
+
+    code = "too_many_pixels"
+    http_status = 413
+
+
+class ImageTooSmallError(InputError):
+    """The picture is too small to hold a face."""
+
+    code = "image_too_small"
+
+
+class InvalidArrayError(InputError):
+    """An array is not RGB uint8 of shape (H, W, 3)."""
+
+    code = "invalid_array"
+
+
+class UrlNotAllowedError(InputError):
+    """A URL was given without leave to fetch it."""
+
+    code = "url_not_allowed"
+
+
+class UrlFetchError(InputError):
+    """A URL could not be fetched."""
+
+    code = "url_failed"
+    http_status = 502
+
+
+class RecordError(InputError):
+    """A record of a result is not what the contract says."""
+
+    code = "invalid_record"
+
+
+class UnknownSchemaError(RecordError):
+    """A record was written in a schema that this version does not know."""
+
+    code = "unknown_schema"
+
+
+class OutputError(AgelensError):
+    """A result could not be written."""
+
+    code = "output_error"
+
+
+class OutputUnwritableError(OutputError):
+    """The place for the output does not exist or may not be written to."""
+
+    code = "output_unwritable"
+
+
+class DiskFullError(OutputError):
+    """No space is left on the disk."""
+
+    code = "disk_full"
+    http_status = 507
+
+
+class UsageError(AgelensError):
+    """Wrong usage."""
+
+    code = "usage"
+    exit_status = 2
+    http_status = 422
+
+
+class NothingToReadError(UsageError):
+    """No input was given, or none matches."""
+
+    code = "nothing_to_read"
+
+
+class DatasetError(AgelensError):
+    """A data set cannot be prepared or used."""
+
+    code = "dataset_error"
+    http_status = 422
+
+
+class WrongLayoutError(DatasetError):
+    """The folder or archive is not laid out as sets of its kind are."""
+
+    code = "wrong_layout"
+
+
+class UnreadableLabelsError(DatasetError):
+    """A label file lacks a column, or holds a value that has no meaning."""
+
+    code = "unreadable_labels"
+
+
+class MissingPicturesError(DatasetError):
+    """Too many of the pictures that the labels name are not there."""
+
+    code = "missing_pictures"
+
+
+class EmptyDatasetError(DatasetError):
+    """Nothing usable is left."""
+
+    code = "empty_dataset"
+
+
+class DamagedDatasetError(DatasetError):
+    """A manifest, a pack or an archive is not what was once written."""
+
+    code = "damaged_dataset"
+
+
+class LeakError(DatasetError):
+    """The same person or the same photograph stands on both sides of a split."""
+
+    code = "leak"
+
+
+class MissingPackageError(UsageError):
+    """What was asked for works once an optional package is installed."""
+
+    code = "missing_package"
+
+
+class ModelError(AgelensError):
+    """A model file is unknown, damaged or unfit."""
+
+    code = "model_error"
+    exit_status = 3
+
+
+class UnknownModelError(ModelError):
+    """No model of that name, no file of that path."""
+
+    code = "unknown_model"
+
+
+class DamagedModelError(ModelError):
+    """The bytes of a model file are not what they must be."""
+
+    code = "damaged_model"
+
+
+class UnfitModelError(ModelError):
+    """The file is a model, but not one that this version can run."""
+
+    code = "unfit_model"
+
+
+class DeviceError(ModelError):
+    """The device that was asked for cannot be used here."""
+
+    code = "device_unavailable"

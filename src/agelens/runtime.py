@@ -1,0 +1,81 @@
+"""onnxruntime sessions: providers, threads, and one way to open them."""
+
+from __future__ import annotations
+
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
+
+from agelens.errors import DamagedModelError, DeviceError
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "rocm": "ROCMExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "directml": "DmlExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+}
+DEVICES = ("auto", *PROVIDERS)
+LOAD_ERRORS = (
+    ort_state.EPFail,
+    ort_state.Fail,
+    ort_state.InvalidArgument,
+    ort_state.InvalidGraph,
+    ort_state.InvalidProtobuf,
+    ort_state.NoModel,
+    ort_state.NotImplemented,
+    ort_state.RuntimeException,
+)
+"""What onnxruntime raises on bytes that it can't run; its exceptions share no base class."""
+
+
+def resolve_device(device: str = "auto") -> str:
+    """The device that sessions will run on: `auto` takes CUDA where onnxruntime offers it and the CPU otherwise.
+
+    Raises:
+        DeviceError: The device is unknown, or this onnxruntime build doesn't offer it. There is no silent fallback.
+    """
+    available = ort.get_available_providers()
+    if device == "auto":
+        return "cuda" if PROVIDERS["cuda"] in available else "cpu"
+    if device not in PROVIDERS:
+        raise DeviceError(f"unknown device {device!r}; choose one of {', '.join(DEVICES)}")
+    if PROVIDERS[device] not in available:
+        offered = ", ".join(name for name, provider in PROVIDERS.items() if provider in available)
+        raise DeviceError(
+            f"device {device!r} is not offered by the installed onnxruntime (it offers: {offered}); install the build"
+            " that does, such as onnxruntime-gpu for cuda, or use --device auto"
+        )
+    return device
+
+
+def open_session(model: bytes, *, name: str, device: str = "cpu", threads: int = 1) -> ort.InferenceSession:
+    """Opens a session on an ONNX file held in memory.
+
+    Args:
+        model: The bytes of the file.
+        name: How messages call it.
+        device: A resolved device, see `resolve_device`.
+        threads: Threads inside one call. One is right where several calls run side by side.
+
+    Raises:
+        DamagedModelError: onnxruntime can't read the bytes.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Denormal weights made a graph 15 times slower; spinning threads burn a core that the decoder needs.
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    providers = [PROVIDERS[device]]
+    if device != "cpu":
+        providers.append(PROVIDERS["cpu"])
+    try:
+        return ort.InferenceSession(model, options, providers=providers)
+    except LOAD_ERRORS as error:
+        raise DamagedModelError(
+            f"the model {name} can't be opened ({str(error).splitlines()[0][:200]}); install it again, or check it with"
+            " `agelens models verify`"
+        ) from error

@@ -32,6 +32,7 @@ AgelensError
  |   |- EmptyDatasetError        empty_dataset
  |   |- DamagedDatasetError      damaged_dataset
  |   `- LeakError                leak
+ |- TrainingError            a training cannot start or go on                       exit 1   training_failed
  `- ModelError               a model file is unknown, damaged or unfit             exit 3
      |- UnknownModelError        unknown_model
      |- DamagedModelError        damaged_model
@@ -260,6 +261,12 @@ class MissingPackageError(UsageError):
     """What was asked for works once an optional package is installed."""
 
     code = "missing_package"
+
+
+class TrainingError(AgelensError):
+    """A training cannot start or go on."""
+
+    code = "training_failed"
 
 
 class ModelError(AgelensError):

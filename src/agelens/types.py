@@ -1,7 +1,7 @@
 """The values that travel down the corridor: pixels in, typed facts out.
 
-All are frozen. Lengths are in pixels of the upright, full-resolution picture; the origin is its top left corner, x grows
-to the right and y downwards.
+All are frozen. Lengths are in pixels of the upright, full-resolution picture; the origin is its top left corner, x
+grows to the right and y downwards.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Image:
     @property
     def scale(self) -> float:
         """Held pixels per full-resolution pixel, 1.0 or less."""
-        return max(self.pixels.shape[1] / self.width, self.pixels.shape[0] / self.height)
+        return float(max(self.pixels.shape[1] / self.width, self.pixels.shape[0] / self.height))
 
     def at_scale(self, scale: float) -> Image:
         """This picture held at least at `scale` (capped at 1.0), decoded again only where that is needed."""

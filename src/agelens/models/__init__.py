@@ -1,0 +1,1 @@
+"""The model files that ship, listed in `models.json`."""

@@ -6,15 +6,13 @@ OpenCV Zoo's `face_detection_yunet_2023mar.onnx` (MIT) with its input size left 
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from importlib import resources
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agelens.errors import DamagedModelError
 from agelens.runtime import open_session
+from agelens.zoo import read_shipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,8 +23,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
 
-YUNET_FILE = "yunet-2023mar-dynamic.onnx"
-YUNET_SHA256 = "21642bd2e3f563a5ff4245f72ff8411c590e764ed8a301b9a9f8111ef551348d"
 STRIDES = (8, 16, 32)
 
 
@@ -64,11 +60,7 @@ class YuNet:
     """The network alone: one canvas in, candidates out. Safe to call from many threads at once."""
 
     def __init__(self, *, device: str = "cpu", threads: int = 1) -> None:
-        model = resources.files("agelens.models").joinpath(YUNET_FILE).read_bytes()
-        digest = hashlib.sha256(model).hexdigest()
-        if digest != YUNET_SHA256:
-            raise DamagedModelError(f"the detector file {YUNET_FILE} is damaged (sha256 {digest}); install agelens again")
-        self._session = open_session(model, name=YUNET_FILE, device=device, threads=threads)
+        self._session = open_session(read_shipped("yunet"), name="yunet", device=device, threads=threads)
 
     def look(self, canvas: Pixels, floor: float) -> Candidates:
         """Candidates on one canvas.

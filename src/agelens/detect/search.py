@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from agelens.boxes import intersect, measure, suppress
-from agelens.canvas import Frame, Region, lay_out
+from agelens.detect.boxes import intersect, measure, suppress
+from agelens.detect.canvas import Frame, Region, lay_out
+from agelens.detect.yunet import NOTHING, Candidates, YuNet, join
 from agelens.types import Box, Detection, Image
-from agelens.yunet import NOTHING, Candidates, YuNet, join
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 NEAR = 256  # canvas side for faces that fill the frame
 FAR = 640  # canvas side for the faces of a common photo
@@ -194,6 +194,17 @@ class FaceDetector:
             faces.sort(key=lambda face: -face.box.width * face.box.height)
             del faces[options.max_faces :]
         return sorted(faces, key=lambda face: (face.box.x, face.box.y))
+
+
+def central_face(image: Image, faces: Sequence[Detection]) -> Detection:
+    """The face that a picture with one label is about: nearest to the centre, larger ones preferred."""
+
+    def distance(face: Detection) -> float:
+        x = (face.box.x + face.box.width / 2) / image.width - 0.5
+        y = (face.box.y + face.box.height / 2) / image.height - 0.5
+        return math.hypot(x, y) - 0.5 * min(1.0, face.box.width / image.width)
+
+    return min(faces, key=distance)
 
 
 def cut_tiles(image: Image, scale: float) -> Iterator[Region]:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image as PillowImage
 
-from agelens.yunet import Candidates
+from agelens.detect.yunet import Candidates
 
 if TYPE_CHECKING:
+    from agelens.detect.yunet import Floats
     from agelens.types import Pixels
-    from agelens.yunet import Floats
 
 MULTIPLE = 32
 GREY = 127

@@ -1,0 +1,108 @@
+"""Label files: CSV, TSV, JSON Lines or Parquet, read as rows of text by column name."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from agelens.errors import MissingExtraError, NotFoundError, UnreadableLabelsError
+
+TextRow = Mapping[str, str]
+
+csv.field_size_limit(1 << 24)
+
+
+def read_table(path: Path) -> Iterator[TextRow]:
+    """The rows of a label file, each a mapping from column name to stripped text ("" where a value is missing).
+
+    Raises:
+        NotFoundError: There is no such file.
+        UnreadableLabelsError: It is empty, not UTF-8, or not of the form that its ending says.
+        MissingExtraError: It is Parquet and pyarrow is not installed.
+    """
+    if not path.is_file():
+        raise NotFoundError(f"there is no label file {path}")
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        yield from _read_parquet(path)
+    elif suffix in (".jsonl", ".ndjson"):
+        yield from _read_lines(path)
+    else:
+        yield from parse_table(path.read_bytes(), str(path))
+
+
+def parse_table(content: bytes, name: str, *, delimiter: str = "") -> Iterator[TextRow]:
+    """The rows of a delimited text with a header line; by default the header tells comma, semicolon and tab apart.
+
+    Raises:
+        UnreadableLabelsError: It is empty, not UTF-8, or a row is longer than the header.
+    """
+    try:
+        lines = content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UnreadableLabelsError(f"{name} is not UTF-8 text: {error}. Save it as UTF-8") from error
+    if not lines:
+        raise UnreadableLabelsError(f"{name} is empty")
+    reader = csv.DictReader(lines, delimiter=delimiter or max("\t;,", key=lines[0].count), restkey="")
+    for row in reader:
+        if "" in row and isinstance(row[""], list):
+            raise UnreadableLabelsError(
+                f"{name}, line {reader.line_num}: more values than the header has columns. Quote values with a comma"
+            )
+        yield {(key or "").strip(): (value or "").strip() for key, value in row.items()}
+
+
+def find_column(columns: Iterable[str], names: Sequence[str], what: str, source: str) -> str:
+    """The first of `names` among `columns`, capitals aside.
+
+    Raises:
+        UnreadableLabelsError: None is there; the message names what is, and the nearest.
+    """
+    present = {column.lower(): column for column in columns}
+    for name in names:
+        if name.lower() in present:
+            return present[name.lower()]
+    near = difflib.get_close_matches(names[0].lower(), present, n=1)
+    hint = f" Did you mean {present[near[0]]!r}?" if near else ""
+    raise UnreadableLabelsError(
+        f"{source} has no column for the {what} (looked for {', '.join(names)}); it has {', '.join(present.values())}."
+        f"{hint}"
+    )
+
+
+def _read_lines(path: Path) -> Iterator[TextRow]:
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                parsed = json.loads(line)
+            except ValueError as error:
+                raise UnreadableLabelsError(f"{path}, line {number}: not JSON ({error})") from error
+            if not isinstance(parsed, dict):
+                raise UnreadableLabelsError(f"{path}, line {number}: not a JSON object")
+            yield {str(key): _text(value) for key, value in parsed.items()}
+
+
+def _read_parquet(path: Path) -> Iterator[TextRow]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingExtraError("a Parquet label file needs pyarrow: pip install 'agelens[parquet]'") from error
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=4096):
+                for row in batch.to_pylist():
+                    yield {str(key): _text(value) for key, value in row.items()}
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UnreadableLabelsError(f"{path} is no readable Parquet file: {error}") from error
+
+
+def _text(value: object) -> str:
+    if value is None or value != value:  # NaN, the missing number of data frames
+        return ""
+    return f"{value:g}" if isinstance(value, float) else str(value).strip()

@@ -1,0 +1,16 @@
+"""Report -> JSON, JSON Lines, CSV, Parquet, or a table for people; and back."""
+
+from agelens.serialise.record import COLUMNS, read_jsonl, report_from_dict, to_record, to_rows
+from agelens.serialise.writers import Format, Writer, format_of, open_writer
+
+__all__ = [
+    "COLUMNS",
+    "Format",
+    "Writer",
+    "format_of",
+    "open_writer",
+    "read_jsonl",
+    "report_from_dict",
+    "to_record",
+    "to_rows",
+]

@@ -1,0 +1,1 @@
+"""Trains models that the prediction corridor runs unchanged. The only room that imports torch."""

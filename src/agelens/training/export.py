@@ -1,0 +1,141 @@
+"""Checkpoint -> ONNX: the graph is written node by node, so it holds exactly what prediction needs.
+
+BatchNorm is folded into the convolutions, the crop's normalisation and the calibration are part of the graph: uint8
+RGB crops (N, size, size, 3) go in, age probabilities (N, 101) and the female probability (N,) come out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from agelens.modelspec import AGE_BINS, AGE_OUTPUT, GENDER_OUTPUT, INPUT, METADATA_KEY, ModelSpec
+from agelens.training.networks import MEAN, SCALE, Block, FaceNetwork
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from agelens.training.calibrate import Calibration
+
+OPSET = 17
+IR_VERSION = 8
+
+
+class GraphWriter:
+    """Collects nodes and weights."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[onnx.TensorProto] = []
+
+    def add(self, kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+        """Adds a node; returns the name of its output."""
+        output = output or f"t{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
+        return output
+
+    def constant(self, value: NDArray[Any]) -> str:
+        """Adds a weight; denormal numbers become zero. Returns its name."""
+        if value.dtype == np.float32:
+            value = np.where(np.abs(value) < 1e-30, np.float32(0), value)
+        name = f"w{len(self.weights)}"
+        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def convolve(self, x: str, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> str:
+        """A convolution with its normalisation folded in."""
+        kernel, bias = fold(conv, norm)
+        padding = conv.padding[0] if isinstance(conv.padding, tuple) else 0
+        return self.add(
+            "Conv",
+            *(x, self.constant(kernel), self.constant(bias)),
+            kernel_shape=list(kernel.shape[2:]),
+            strides=list(conv.stride),
+            pads=[padding] * 4,
+        )
+
+    def pad(self, x: str, channels: int, rows: int, columns: int) -> str:
+        """Appends zeros to the channels, rows and columns."""
+        if not channels and not rows and not columns:
+            return x
+        pads = np.array([0, 0, 0, 0, 0, channels, rows, columns], np.int64)
+        return self.add("Pad", x, self.constant(pads), mode="constant")
+
+
+def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Kernel and bias of a convolution followed by its normalisation, as one convolution."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    factor = norm.weight / (norm.running_var + norm.eps).sqrt()
+    kernel = conv.weight * factor[:, None, None, None]
+    bias = norm.bias - norm.running_mean * factor
+    return kernel.detach().numpy(), bias.detach().numpy()
+
+
+def write_block(graph: GraphWriter, x: str, block: Block, side: int) -> tuple[str, int]:
+    """A residual block on a square of `side`; returns its output and its side."""
+    y = graph.add("Relu", graph.convolve(x, block.conv1, block.norm1))
+    y = graph.convolve(y, block.conv2, block.norm2)
+    if block.stride > 1:
+        main, short = (side - 3) // block.stride + 1, side // block.stride
+        x = graph.add("AveragePool", x, kernel_shape=[block.stride] * 2, strides=[block.stride] * 2)
+        side = max(main, short)
+        x = graph.pad(x, block.grown, side - short, side - short)
+        y = graph.pad(y, 0, side - main, side - main)
+    return graph.add("Relu", graph.add("Add", x, y)), side
+
+
+def build_graph(network: FaceNetwork, calibration: Calibration) -> onnx.GraphProto:
+    """The inference graph of a network."""
+    graph, size = GraphWriter(), network.config.size
+    x = graph.add("Transpose", graph.add("Cast", INPUT, to=TensorProto.FLOAT), perm=[0, 3, 1, 2])
+    x = graph.add("Sub", x, graph.constant(np.array(MEAN, np.float32).reshape(1, 3, 1, 1)))
+    x = graph.add("Mul", x, graph.constant(np.array(1 / SCALE, np.float32)))
+    x = graph.add("Relu", graph.convolve(x, network.stem, network.stem_norm))
+    x = graph.add("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2])
+    side = ((size - 7) // 2 + 1 - 3) // 2 + 1
+    for block in network.body:
+        assert isinstance(block, Block)
+        x, side = write_block(graph, x, block, side)
+    x = graph.add("Flatten", graph.add("GlobalAveragePool", x), axis=1)
+
+    age_weight = network.age.weight.detach().numpy() / calibration.age_temperature
+    age_bias = network.age.bias.detach().numpy() / calibration.age_temperature
+    logits = graph.add("Gemm", x, graph.constant(age_weight), graph.constant(age_bias), transB=1)
+    graph.add("Softmax", logits, output=AGE_OUTPUT, axis=1)
+    gender_weight = network.gender.weight.detach().numpy() * np.float32(calibration.gender_scale)
+    gender_bias = network.gender.bias.detach().numpy() * np.float32(calibration.gender_scale) + calibration.gender_shift
+    logit = graph.add(
+        "Gemm", x, graph.constant(gender_weight), graph.constant(gender_bias.astype(np.float32)), transB=1
+    )
+    probability = graph.add("Sigmoid", logit)
+    graph.add("Squeeze", probability, graph.constant(np.array([1], np.int64)), output=GENDER_OUTPUT)
+    return helper.make_graph(
+        graph.nodes,
+        "agelens",
+        [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["N", size, size, 3])],
+        [
+            helper.make_tensor_value_info(AGE_OUTPUT, TensorProto.FLOAT, ["N", AGE_BINS]),
+            helper.make_tensor_value_info(GENDER_OUTPUT, TensorProto.FLOAT, ["N"]),
+        ],
+        graph.weights,
+    )
+
+
+def export_onnx(network: FaceNetwork, calibration: Calibration, spec: ModelSpec) -> bytes:
+    """The model file's bytes: the same for the same weights, so that its SHA-256 names them.
+
+    Args:
+        network: In evaluation mode; its weights are only read.
+        calibration: What its answers are corrected by.
+        spec: What the file says of itself.
+    """
+    opset = [helper.make_opsetid("", OPSET)]
+    model = helper.make_model(build_graph(network, calibration), opset_imports=opset, producer_name="agelens")
+    model.ir_version = IR_VERSION
+    helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString(deterministic=True)

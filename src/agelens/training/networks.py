@@ -1,0 +1,149 @@
+"""The networks: short plain residual networks with an age and a gender head.
+
+Plain 3x3 convolutions on purpose: in `channels_last` and bf16 they train about four times faster on a CPU than
+depthwise ones, and at 64 pixels they run in a millisecond. The layout of the stem and of the strided blocks follows
+dlib's residual networks (D. King, dlib `dnn_imagenet`), so that the CC0 age network in that layout can be the start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from agelens.errors import UsageError
+
+AGE_BINS = 101
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkConfig:
+    """A residual network.
+
+    Attributes:
+        size: Side of the crop in pixels.
+        widths: Channels of each stage; every stage after the first halves the resolution.
+        blocks: Residual blocks of each stage.
+        last_inner: Channels inside the last block, which holds most of the weights.
+        dropout: Share of the features dropped before the heads while training.
+    """
+
+    size: int = 64
+    widths: tuple[int, ...] = (64, 128, 256)
+    blocks: tuple[int, ...] = (1, 2, 2)
+    last_inner: int = 208
+    dropout: float = 0.1
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> NetworkConfig:
+        values = dict(values)
+        return NetworkConfig(**{**values, "widths": tuple(values["widths"]), "blocks": tuple(values["blocks"])})
+
+
+SIZES = {
+    "nano": NetworkConfig(size=48, widths=(32, 64, 128), blocks=(1, 1, 1), last_inner=128),
+    "small": NetworkConfig(size=64, last_inner=208),
+    "base": NetworkConfig(size=64, last_inner=208),
+}
+"""The one dial."""
+
+
+def named_config(name: str) -> NetworkConfig:
+    """The configuration of a size.
+
+    Raises:
+        UsageError: There is no such size.
+    """
+    if name not in SIZES:
+        raise UsageError(f"unknown network size {name!r}; choose one of {', '.join(SIZES)}")
+    return SIZES[name]
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions beside a shortcut; a strided one averages its shortcut and pads the new channels."""
+
+    def __init__(self, channels_in: int, inner: int, channels_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, inner, 3, stride, 1 if stride == 1 else 0, bias=False)
+        self.norm1 = nn.BatchNorm2d(inner)
+        self.conv2 = nn.Conv2d(inner, channels_out, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(channels_out)
+        self.stride = stride
+        self.grown = channels_out - channels_in
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm2(self.conv2(functional.relu(self.norm1(self.conv1(x)))))
+        if self.stride > 1:
+            x = functional.avg_pool2d(x, self.stride)
+            height, width = max(x.shape[2], y.shape[2]), max(x.shape[3], y.shape[3])
+            x = functional.pad(x, (0, width - x.shape[3], 0, height - x.shape[2], 0, self.grown))
+            y = functional.pad(y, (0, width - y.shape[3], 0, height - y.shape[2]))
+        return functional.relu(x + y)
+
+
+class FaceNetwork(nn.Module):
+    """Normalised crops (N, 3, S, S) -> age logits (N, 101), gender logit (N,) with female positive, features (N, F)."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.stem = nn.Conv2d(3, config.widths[0], 7, 2, 0, bias=False)
+        self.stem_norm = nn.BatchNorm2d(config.widths[0])
+        blocks: list[Block] = []
+        channels = config.widths[0]
+        for stage, (width, count) in enumerate(zip(config.widths, config.blocks, strict=True)):
+            for index in range(count):
+                last = stage == len(config.widths) - 1 and index == count - 1
+                stride = 2 if stage and not index else 1
+                blocks.append(Block(channels, config.last_inner if last else width, width, stride))
+                channels = width
+        self.body = nn.Sequential(*blocks)
+        self.dropout = nn.Dropout(config.dropout)
+        self.age = nn.Linear(channels, AGE_BINS)
+        self.gender = nn.Linear(channels, 1)
+
+    def features(self, x: Tensor) -> Tensor:
+        x = functional.max_pool2d(functional.relu(self.stem_norm(self.stem(x))), 3, 2)
+        return self.body(x).mean(dim=(2, 3))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        features = self.features(x)
+        dropped = self.dropout(features)
+        return self.age(dropped), self.gender(dropped)[:, 0], features
+
+
+MEAN = (122.782, 117.001, 104.298)
+SCALE = 256.0
+
+
+def normalise(crops: Tensor) -> Tensor:
+    """RGB 0..255 of any float type, shape (N, 3, S, S), as the network wants it."""
+    mean = torch.tensor(MEAN, dtype=crops.dtype, device=crops.device)[:, None, None]
+    return (crops - mean) / SCALE
+
+
+@torch.no_grad()
+def recompute_statistics(network: nn.Module, batches: list[Tensor]) -> None:
+    """Sets every BatchNorm's running statistics to those of real crops.
+
+    Needed after weights were averaged or came with their normalisation folded away: otherwise the first hundreds of
+    steps destroy what the weights know.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over all batches
+    was_training = network.training
+    network.train()
+    for batch in batches:
+        network(batch)
+    network.train(was_training)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum

@@ -1,0 +1,147 @@
+"""Pictures in folders and archives, and label paths that find them."""
+
+from __future__ import annotations
+
+import pickle
+import tarfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from agelens.datasets.pictures import NameIndex, Pictures, is_picture, open_pictures, unpack
+from agelens.errors import DamagedDatasetError, NotFoundError, UnreadableError, WrongLayoutError
+from dataset_makers import tar_of, write_pictures, zip_of
+
+NAMES = ["train/1.jpg", "train/2.jpg", "val/1.jpg", "val/sub folder/ä 3.png"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "set"
+    write_pictures(folder, [*NAMES, ".hidden/4.jpg", "__MACOSX/5.jpg", "train/._1.jpg"])
+    return folder
+
+
+def opened(kind: str, folder: Path) -> Pictures:
+    targets = {"folder": lambda: folder, "tar": lambda: tar_of(folder, folder.with_suffix(".tar"))}
+    return open_pictures((targets | {"zip": lambda: zip_of(folder, folder.with_suffix(".zip"))})[kind]())
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar", "zip"])
+def test_every_place_gives_the_same_bytes(kind: str, folder: Path) -> None:
+    pictures = opened(kind, folder)
+    prefix = "" if kind == "folder" else "set/"
+    assert pictures.names() == [prefix + name for name in NAMES]
+    copy = pickle.loads(pickle.dumps(pictures))
+    for name in NAMES:
+        assert pictures.read(prefix + name) == copy.read(prefix + name) == (folder / name).read_bytes()
+    with pytest.raises(NotFoundError, match="no picture"):
+        pictures.read("train/9.jpg")
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_threads_share_an_archive(kind: str, folder: Path) -> None:
+    pictures = opened(kind, folder)
+    names = pictures.names() * 50
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(pictures.read, names)) == [(folder.parent / name).read_bytes() for name in names]
+
+
+def test_a_linked_folder_is_followed_and_a_loop_is_not(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    write_pictures(tmp_path / "elsewhere", ["6.jpg"])
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "train" / "loop").symlink_to(folder)
+    assert open_pictures(folder).names() == sorted([*NAMES, "linked/6.jpg"])
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="nowhere"):
+        open_pictures(tmp_path / "nowhere")
+
+
+def test_a_cut_tar_is_refused(folder: Path) -> None:
+    tar = tar_of(folder, folder.with_suffix(".tar"))
+    whole = tar.read_bytes()
+    with tarfile.open(tar) as archive:
+        last = max(archive.getmembers(), key=lambda member: member.offset_data)
+    tar.write_bytes(whole[: last.offset_data + last.size // 2])
+    with pytest.raises(DamagedDatasetError):
+        open_pictures(tar)
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive at all" * 100])
+def test_a_file_that_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "set.tar"
+    path.write_bytes(content)
+    with pytest.raises(DamagedDatasetError, match="no tar"):
+        open_pictures(path)
+
+
+def test_a_compressed_tar_wants_a_folder(folder: Path, tmp_path: Path) -> None:
+    tar = tar_of(folder, folder.with_suffix(".tgz"), "w:gz")
+    with pytest.raises(WrongLayoutError, match="--work"):
+        open_pictures(tar)
+    pictures = open_pictures(unpack(tar, tmp_path / "work"))
+    assert pictures.names() == [f"set/{name}" for name in NAMES]
+
+
+def test_an_archive_cannot_write_outside_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "evil.txt").write_text("x")
+    with tarfile.open(tmp_path / "evil.tgz", "w:gz") as archive:
+        archive.add(tmp_path / "evil.txt", arcname="../escaped.txt")
+    with pytest.raises(DamagedDatasetError):
+        unpack(tmp_path / "evil.tgz", tmp_path / "work" / "deep")
+    assert not (tmp_path / "work" / "escaped.txt").exists()
+
+
+def test_a_damaged_zip_member_is_one_bad_picture(folder: Path) -> None:
+    path = zip_of(folder, folder.with_suffix(".zip"))
+    pictures = open_pictures(path)
+    content = bytearray(path.read_bytes())
+    start = content.find(b"train/2.jpg") + 40
+    content[start : start + 20] = bytes(20)
+    path.write_bytes(content)
+    with pytest.raises(UnreadableError):
+        pictures.read("set/train/2.jpg")
+    assert pictures.read("set/val/1.jpg") == (folder / "val/1.jpg").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ("train/1.jpg", "train/1.webp"),
+        ("pack/train/1.webp", "train/1.webp"),
+        ("other pack/train/2.png", "train/2.webp"),
+        ("val/1.jpg", "val/1.webp"),
+        ("val\\1.jpg", "val/1.webp"),
+        ("test/1.jpg", None),  # never the picture of another folder
+        ("3.jpg", "val/3.webp"),
+        ("1.jpg", None),  # two have that name
+        ("train/9.jpg", None),
+    ],
+)
+def test_a_label_path_finds_its_picture(tmp_path: Path, wanted: str, found: str | None) -> None:
+    names = ["train/1.webp", "train/2.webp", "val/1.webp", "val/3.webp"]
+    assert NameIndex(open_pictures(tmp_path), names).find(wanted) == found
+
+
+def test_the_roots_own_name_counts_as_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    index = NameIndex(open_pictures(tmp_path / "train"), ["1.webp"])
+    assert index.find("train/1.jpg") == "1.webp"
+    assert index.find("val/1.jpg") is None
+
+
+def test_of_two_copies_the_better_fitting_one_is_meant(tmp_path: Path) -> None:
+    index = NameIndex(open_pictures(tmp_path), ["a/train/1.jpg", "b/train/1.jpg", "c/2.jpg", "c/2.png"])
+    assert index.find("b/train/1.jpg") == "b/train/1.jpg"
+    assert index.find("x/train/1.jpg") is None
+    assert index.find("c/2.png") == "c/2.png"
+
+
+def test_picture_endings() -> None:
+    assert [is_picture(name) for name in ("a.JPG", "b.webp", "c.csv", "d", "e.jpg.txt")] == [
+        *(True, True, False, False, False),
+    ]

@@ -1,23 +1,24 @@
 """How long does `agelens prepare adience` take at Adience's own size, and how much memory?
 
-Makes up a set of 19,370 pictures in Adience's layout (the true fold files; the pictures from the packs of the data folder),
-then compares, on this machine: decoding and scaling every picture alone, on one thread and on as many as `prepare` uses,
-with `prepare` to a manifest and to an `.h5`, each in a process of its own.
+Makes up a set of 19,370 pictures in Adience's layout (the true fold files; the pictures from the packs of the data
+folder), then compares, on this machine: decoding and scaling every picture alone, on one thread and on as many as
+`prepare` uses, with `prepare` to a manifest and to an `.h5`, each in a process of its own.
 
     AGELENS_DATA=../shared/data python benchmarks/prepare_adience.py
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import resource
-import subprocess
 import sys
 import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 PACKS = ("utkface-train.tar", "fairface-train.tar")
@@ -70,19 +71,23 @@ def time_alone(folder: Path, threads: int) -> float:
 
 def time_prepare(folder: Path, output: Path) -> tuple[float, float]:
     """Seconds and MB of resident memory at most, of `agelens prepare` in a process of its own."""
-    code = "from agelens.cli.prepare import app; app()"
-    arguments = ["adience", str(folder), "-o", str(output), "--allow-leak", "--quiet"]
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_prepare, args=(folder, output, sender))
     begun = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-c", code, *arguments])
-    _, status, usage = os.wait4(process.pid, 0)
+    process.start()
+    megabytes: float = receiver.recv()
     seconds = time.perf_counter() - begun
-    if status:
-        raise SystemExit(f"prepare failed with status {status}")
-    return seconds, _megabytes(usage)
+    process.join()
+    return seconds, megabytes
 
 
-def _megabytes(usage: resource.struct_rusage) -> float:
-    return usage.ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+def _prepare(folder: Path, output: Path, sender: Connection) -> None:
+    from agelens.cli.prepare import app
+
+    app(["adience", str(folder), "-o", str(output), "--allow-leak", "--quiet"], standalone_mode=False)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    sender.send(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10))
 
 
 def main() -> None:
@@ -94,16 +99,13 @@ def main() -> None:
         count = make_up(data, folder)
         time_alone(folder, threads)  # once for the disk's cache
         one, several = time_alone(folder, 1), time_alone(folder, threads)
-        rows = [("decode and scale alone, 1 thread", one, 0.0), (f"the same, {threads} threads", several, 0.0)]
+        rows = [("decode and scale alone, 1 thread", one, ""), (f"the same, {threads} threads", several, "")]
         for name in ("adience.parquet", "adience.jsonl", "adience.h5"):
-            rows.append((f"prepare to {name}", *time_prepare(folder, Path(temporary) / name)))
+            seconds, megabytes = time_prepare(folder, Path(temporary) / name)
+            rows.append((f"prepare to {name}", seconds, f"{megabytes:.0f}"))
     lines = [f"| {count:,} pictures | s | x 1 thread alone | x {threads} threads alone | MB |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {name} | {seconds:.1f} | {seconds / one:.2f} | {seconds / several:.2f} | {memory or '':.0f} |"
-        if memory
-        else f"| {name} | {seconds:.1f} | {seconds / one:.2f} | {seconds / several:.2f} | |"
-        for name, seconds, memory in rows
-    ]
+    for name, seconds, memory in rows:
+        lines.append(f"| {name} | {seconds:.1f} | {seconds / one:.2f} | {seconds / several:.2f} | {memory} |")
     sys.stdout.write("\n".join(lines) + "\n")
 
 

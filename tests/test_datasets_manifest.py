@@ -86,7 +86,7 @@ def test_every_label_counts_for_the_fingerprint(change: dict[str, object]) -> No
     ("low", "high", "gender"), [(1, None, None), (5, 4, None), (-1, 4, None), (3, 121, None), (1, 1, "f")]
 )
 def test_a_row_holds_no_nonsense(low: float, high: float | None, gender: str | None) -> None:
-    with pytest.raises(ValueError, match="age band|gender"):
+    with pytest.raises(ValueError, match=r"age band|gender"):
         Row("d", "p", age_low=low, age_high=high, gender=gender)  # type: ignore[arg-type]
 
 
@@ -127,7 +127,7 @@ def test_an_edited_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     write_manifest(manifest_of([Row("d", "a.jpg", 30, 30), Row("d", "b.jpg", 40, 40)]), path)
     path.write_text(path.read_text().replace('"age_low":40.0', '"age_low":39.0'))
-    with pytest.raises(DamagedDatasetError, match="not what was written"):
+    with pytest.raises(DamagedDatasetError, match=r"not what was written"):
         read_manifest(path)
 
 

@@ -44,7 +44,8 @@ class CropGeometry:
     eye_height: float = 0.30
 
     def __post_init__(self) -> None:
-        if self.size < 1 or not 0 < self.eye_distance < 1 or not 0 < self.eye_height < 1:
+        in_whole_pixels = isinstance(self.size, int) and self.size >= 1
+        if not in_whole_pixels or not 0 < self.eye_distance < 1 or not 0 < self.eye_height < 1:
             raise ValueError(f"not a crop geometry: {self}")
 
     @property

@@ -6,13 +6,17 @@ estimates, with the faces of several pictures in one batch.
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
-import queue
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
+from difflib import get_close_matches
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, get_args
 
 import numpy as np
 from PIL import Image as PillowImage
@@ -20,7 +24,7 @@ from PIL import Image as PillowImage
 from agelens.align import align, assume_landmarks
 from agelens.decode import decode, decode_any
 from agelens.detect import FAR, Detector, FaceDetector, SearchOptions, central_face
-from agelens.errors import InputError
+from agelens.errors import InputError, UsageError
 from agelens.estimate import EstimateOptions, Estimator, OnnxEstimator, describe_face
 from agelens.groups import AgeGroups, parse_groups
 from agelens.limits import DEFAULT_LIMITS, Limits
@@ -39,7 +43,7 @@ if TYPE_CHECKING:
     Input = str | os.PathLike[str] | bytes | PillowImage.Image | NDArray[Any] | Source
     """One picture: a path, the bytes of a file, a Pillow image, an RGB uint8 array (H, W, 3), or a source."""
 
-LINGER = 0.02  # seconds that a batch waits for more faces while pictures are still under way
+LINGER = 0.05  # seconds that a batch waits for more faces while pictures are under way
 AHEAD = 4  # pictures under way for each thread
 DETAIL = 2 * FAR
 """Pixels of the longer side at which a large JPEG is decoded first: what detection needs, and enough for the crops of
@@ -80,12 +84,24 @@ class Settings(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """A picture that is ready to be estimated: its faces and their crops (N, size, size, 3), or why there are none."""
+    """A picture that is ready to be estimated.
+
+    Attributes:
+        name: Of the picture.
+        width: Of the upright picture in pixels; None where it could not be read.
+        height: Likewise.
+        faces: What was found.
+        crops: Of the faces, shape (N, size, size, 3).
+        image: The picture, where it is to be kept; until it is estimated, many would fill the memory.
+        error: Why it could not be read.
+    """
 
     name: str
-    image: Image | None
+    width: int | None
+    height: int | None
     faces: Sequence[Detection]
     crops: Pixels
+    image: Image | None = None
     error: InputError | None = None
 
 
@@ -103,6 +119,7 @@ class Analyzer:
             ModelError: A model is unknown, damaged or unfit, or the device isn't there.
             UsageError: A setting makes no sense.
         """
+        check_settings(settings)
         groups = settings.get("groups", "adience")
         self.options = EstimateOptions(
             settings.get("task", "both"),
@@ -110,7 +127,8 @@ class Analyzer:
             settings.get("gender_threshold", 0.5),
         )
         self.limits = settings.get("limits", DEFAULT_LIMITS)
-        self.threads = settings.get("threads") or count_cores()
+        threads = settings.get("threads")
+        self.threads = count_cores() if threads is None else threads
         self.batch_size = settings.get("batch_size", 32)
         self.device = resolve_device(settings.get("device", "auto"))
         search = SearchOptions(settings.get("min_score", 0.6), settings.get("min_face"), settings.get("max_faces"))
@@ -130,7 +148,7 @@ class Analyzer:
         prepared = self._prepare(picture)
         if prepared.error:
             raise prepared.error
-        return list(self._finish([prepared], keep_images=False)[0].faces)
+        return list(self._finish([prepared])[0].faces)
 
     def predict_crops(self, crops: Iterable[Input]) -> list[Face]:
         """Judges pictures that each show one face, cut by somebody else; one result each, in order.
@@ -146,8 +164,8 @@ class Analyzer:
             name, image = self._read(crop)
             found = self._detector.detect(image)
             face = central_face(image, found) if found else self._assume_face(image)
-            prepared.append(Prepared(name, image, [face], self._align(image, [face])))
-        return [report.faces[0] for report in self._finish(prepared, keep_images=False)]
+            prepared.append(Prepared(name, image.width, image.height, [face], self._align(image, [face])))
+        return [report.faces[0] for report in self._finish(prepared)]
 
     def stream(self, pictures: Iterable[Input], *, keep_images: bool = False, strict: bool = False) -> Iterator[Report]:
         """One report for each picture, in order, lazily and in bounded memory.
@@ -160,26 +178,30 @@ class Analyzer:
         Raises:
             InputError: A picture can't be read and `strict` is set; otherwise its report says so.
         """
-        with _Line(self._prepare, pictures, self.threads) as line:
+        with _Line(partial(self._prepare, keep_image=keep_images), pictures, self.threads) as line:
             for batch in line.batches(self.batch_size):
-                for prepared, report in zip(batch, self._finish(batch, keep_images=keep_images), strict=True):
-                    if strict and prepared.error:
-                        raise prepared.error
-                    yield report
-                    line.release()
+                reports = deque(self._finish(batch))
+                errors = deque(prepared.error for prepared in batch)
+                batch.clear()  # what was yielded belongs to the caller alone: a kept picture is large
+                while reports:
+                    error = errors.popleft()
+                    if strict and error:
+                        raise error
+                    yield reports.popleft()
 
     def _read(self, picture: Input) -> tuple[str, Image]:
         if isinstance(picture, Source):
             return picture.name, decode(picture.read(self.limits), limits=self.limits, detail=DETAIL)
         return decode_any(picture, limits=self.limits, detail=DETAIL)
 
-    def _prepare(self, picture: Input) -> Prepared:
+    def _prepare(self, picture: Input, *, keep_image: bool = False) -> Prepared:
         try:
             name, image = self._read(picture)
+            faces = self._detector.detect(image)  # which may decode the picture again, as alignment may
+            crops = self._align(image, faces)
         except InputError as error:
-            return Prepared(_name_of(picture), None, (), self._no_crops(), error)
-        faces = self._detector.detect(image)
-        return Prepared(name, image, faces, self._align(image, faces))
+            return Prepared(_name_of(picture), None, None, (), self._no_crops(), error=error)
+        return Prepared(name, image.width, image.height, faces, crops, image if keep_image else None)
 
     def _align(self, image: Image, faces: Sequence[Detection]) -> Pixels:
         if not faces:
@@ -194,7 +216,7 @@ class Analyzer:
         box = Box(0.0, 0.0, float(image.width), float(image.height))
         return Detection(box, 0.0, assume_landmarks(box))
 
-    def _finish(self, batch: Sequence[Prepared], *, keep_images: bool) -> list[Report]:
+    def _finish(self, batch: Sequence[Prepared]) -> list[Report]:
         """Estimates the faces of several pictures together."""
         crops = [prepared.crops for prepared in batch if len(prepared.crops)]
         answers = self._estimator.estimate(np.concatenate(crops)) if crops else None
@@ -206,16 +228,15 @@ class Analyzer:
                 age, gender = describe_face(answers.ages[row], float(answers.female[row]), self.spec, self.options)
                 faces.append(Face(face.box, face.score, face.landmarks, age, gender))
                 row += 1
-            image = prepared.image
             reports.append(
                 Report(
                     prepared.name,
-                    image.width if image else None,
-                    image.height if image else None,
+                    prepared.width,
+                    prepared.height,
                     tuple(faces),
                     self.model,
                     prepared.error.to_failure() if prepared.error else None,
-                    image if keep_images else None,
+                    prepared.image,
                 )
             )
         return reports
@@ -224,8 +245,8 @@ class Analyzer:
 class _HandingOver:
     """Tells the consumer how the source ended: with None, or with what it raised."""
 
-    def __init__(self, pending: queue.SimpleQueue[Future[Prepared] | BaseException | None]) -> None:
-        self._pending = pending
+    def __init__(self, put: Callable[[BaseException | None], None]) -> None:
+        self._put = put
 
     def __enter__(self) -> None:
         return None
@@ -233,7 +254,7 @@ class _HandingOver:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        self._pending.put(error)
+        self._put(error)
         return True
 
 
@@ -243,7 +264,8 @@ class _Line:
     def __init__(self, work: Callable[[Input], Prepared], pictures: Iterable[Input], threads: int) -> None:
         self._work, self._pictures = work, pictures
         self._room = threading.Semaphore(AHEAD * threads)
-        self._pending: queue.SimpleQueue[Future[Prepared] | BaseException | None] = queue.SimpleQueue()
+        self._pending: deque[Future[Prepared] | BaseException | None] = deque()
+        self._there = threading.Semaphore(0)  # entries of `_pending`
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="agelens")
         self._stopped = False
 
@@ -259,40 +281,49 @@ class _Line:
         self._room.release()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def release(self) -> None:
-        """Makes room for one more picture."""
-        self._room.release()
-
     def _feed(self) -> None:
-        with _HandingOver(self._pending):
+        with _HandingOver(self._put):
             for picture in self._pictures:
                 self._room.acquire()
                 if self._stopped:
                     return
-                self._pending.put(self._pool.submit(self._work, picture))
+                self._put(self._pool.submit(self._work, picture))
+
+    def _put(self, entry: Future[Prepared] | BaseException | None) -> None:
+        self._pending.append(entry)
+        self._there.release()
 
     def batches(self, size: int) -> Iterator[list[Prepared]]:
-        """Consecutive pictures with about `size` faces together; fewer where more would keep the consumer waiting."""
+        """Consecutive pictures with about `size` faces together; fewer where more would keep the consumer waiting.
+
+        A picture makes room for the next one as soon as it is taken out, so that the threads go on while the consumer
+        works.
+        """
         batch: list[Prepared] = []
-        faces = 0
+        faces, due = 0, 0.0
         while True:
-            try:
-                entry = self._pending.get(timeout=LINGER if batch else None)
-            except queue.Empty:
-                yield batch
-                batch, faces = [], 0
-                continue
+            self._there.acquire()
+            entry = self._pending.popleft()
             if not isinstance(entry, Future):
-                if batch:
-                    yield batch
-                if entry is not None:
-                    raise entry
-                return
-            batch.append(entry.result())
-            faces += len(batch[-1].faces)
-            if faces >= size or len(batch) >= size:
+                break
+            taken = entry.result()
+            self._room.release()
+            due = due if batch else time.monotonic() + LINGER
+            batch.append(taken)
+            faces += len(taken.faces)
+            if faces >= size or len(batch) >= size or not self._comes(due):
                 yield batch
                 batch, faces = [], 0
+        if entry is not None:
+            raise entry
+
+    def _comes(self, due: float) -> bool:
+        """Waits for the next picture, if one is under way; whether it is ready by then."""
+        following = self._pending[0] if self._pending else None
+        if not isinstance(following, Future):
+            return False
+        concurrent.futures.wait([following], timeout=max(due - time.monotonic(), 0.0))
+        return following.done()
 
 
 def count_cores() -> int:
@@ -300,9 +331,38 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def check_settings(settings: Settings) -> None:
+    """Refuses what makes no sense.
+
+    Raises:
+        UsageError: A setting is unknown, or has a value that it can't have.
+    """
+    for name in settings.keys() - Settings.__annotations__.keys():
+        near = get_close_matches(name, Settings.__annotations__, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(Settings.__annotations__)}"
+        raise UsageError(f"there is no setting {name!r}; {hint}")
+    task = settings.get("task", "both")
+    if task not in get_args(Task):
+        raise UsageError(f"task {task!r} is not one of {', '.join(get_args(Task))}")
+    shares = {"gender_threshold": settings.get("gender_threshold", 0.5), "min_score": settings.get("min_score", 0.6)}
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise UsageError(f"{name} is a number from 0 to 1, not {share}")
+    min_face = settings.get("min_face")
+    if min_face is not None and not min_face >= 0:
+        raise UsageError(f"min_face is a number of pixels, not {min_face}")
+    counts = {name: settings.get(name) for name in ("threads", "max_faces", "batch_size")}
+    for name, count in counts.items():
+        if count is not None and not (isinstance(count, int) and count >= 1):
+            raise UsageError(f"{name} is a whole number of at least 1, not {count}")
+
+
 def _name_of(picture: Input) -> str:
+    """As `agelens.decode.decode_any` names it."""
     if isinstance(picture, Source):
         return picture.name
     if isinstance(picture, str | os.PathLike):
-        return os.fspath(picture)
-    return type(picture).__name__
+        return os.fsdecode(picture)
+    if isinstance(picture, PillowImage.Image):
+        return os.fsdecode(getattr(picture, "filename", "") or "image")
+    return "bytes" if isinstance(picture, bytes | bytearray | memoryview) else "array"

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from agelens.errors import UnfitModelError
+from agelens.errors import DamagedModelError, UnfitModelError
 from agelens.groups import NAMED, AgeGroups
 from agelens.modelspec import AGE_BINS, AGE_OUTPUT, GENDER_OUTPUT, INPUT, METADATA_KEY, ModelSpec
-from agelens.runtime import open_session
+from agelens.runtime import RUNTIME_ERRORS, first_line, open_session
 from agelens.types import Age, Gender, ModelId, Task
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from agelens.types import Pixels
 
     Floats = NDArray[np.float32]
+
+ROUNDING = 1e-3
+"""By how much probabilities may miss their sum of 1, as half-precision weights do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,10 @@ class OnnxEstimator:
             UnfitModelError: The file doesn't say how to use it, or its graph is another than it says.
         """
         self._session = open_session(data, name=name, device=device, threads=threads)
-        described = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        try:
+            described = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        except UnicodeDecodeError as error:
+            raise DamagedModelError(f"the description inside {name} is no text; install or export it again") from error
         if described is None:
             raise UnfitModelError(
                 f"{name} is an ONNX model but not one of agelens: it doesn't say which crop it wants; make one with"
@@ -83,19 +89,40 @@ class OnnxEstimator:
         """Judges crops in batches of a bounded size.
 
         Raises:
-            UnfitModelError: The model gives numbers that aren't probabilities.
+            UnfitModelError: The model can't be run, or gives numbers that aren't probabilities.
         """
-        parts = [
-            self._session.run([AGE_OUTPUT, GENDER_OUTPUT], {INPUT: crops[start : start + self._batch_size]})
-            for start in range(0, len(crops), self._batch_size)
-        ]
-        ages = np.concatenate([part[0] for part in parts] or [np.zeros((0, AGE_BINS), np.float32)])
-        female = np.concatenate([part[1] for part in parts] or [np.zeros(0, np.float32)])
-        if not (np.isfinite(ages).all() and np.isfinite(female).all()):
+        parts = [self._run(crops[start : start + self._batch_size]) for start in range(0, len(crops), self._batch_size)]
+        ages = np.concatenate([part.ages for part in parts] or [np.zeros((0, AGE_BINS), np.float32)])
+        return Estimates(ages, np.concatenate([part.female for part in parts] or [np.zeros(0, np.float32)]))
+
+    def _run(self, crops: Pixels) -> Estimates:
+        try:
+            ages, female = self._session.run([AGE_OUTPUT, GENDER_OUTPUT], {INPUT: crops})
+        except RUNTIME_ERRORS as error:
             raise UnfitModelError(
-                f"the model {self.model.name} gives numbers that are not finite; its weights are broken"
-            )
+                f"the model {self.model.name} can't be run ({first_line(error)}); export or install it again"
+            ) from error
+        check_probabilities(ages, female, len(crops), self.model.name)
         return Estimates(ages, female)
+
+
+def check_probabilities(ages: Floats, female: Floats, faces: int, name: str) -> None:
+    """Compares what a graph gives with what it must give.
+
+    Raises:
+        UnfitModelError: Another shape, or numbers that aren't probabilities.
+    """
+    if ages.shape != (faces, AGE_BINS) or female.shape != (faces,):
+        raise UnfitModelError(
+            f"the model {name} answers {faces} crops in the shapes {ages.shape} and {female.shape}; export it again"
+        )
+    # Written so that what is not finite fails, too.
+    is_distribution = bool((ages >= 0).all()) and bool((np.abs(ages.sum(axis=1) - 1) < ROUNDING).all())
+    if not (is_distribution and bool(((female >= 0) & (female <= 1 + ROUNDING)).all())):
+        raise UnfitModelError(
+            f"the model {name} gives numbers that are no probabilities; its weights are broken: install or export it"
+            " again"
+        )
 
 
 def check_signature(session: ort.InferenceSession, spec: ModelSpec, name: str) -> None:
@@ -105,17 +132,25 @@ def check_signature(session: ort.InferenceSession, spec: ModelSpec, name: str) -
         UnfitModelError: They differ.
     """
     size = spec.crop.size
-    found = {(node.name, node.type, tuple(node.shape[1:])) for node in (*session.get_inputs(), *session.get_outputs())}
-    wanted = {
-        (INPUT, "tensor(uint8)", (size, size, 3)),
-        (AGE_OUTPUT, "tensor(float)", (AGE_BINS,)),
-        (GENDER_OUTPUT, "tensor(float)", ()),
-    }
+    found = sorted(_describe_node(node) for node in (*session.get_inputs(), *session.get_outputs()))
+    wanted = sorted(
+        (
+            f"{INPUT}: tensor(uint8) [N, {size}, {size}, 3]",
+            f"{AGE_OUTPUT}: tensor(float) [N, {AGE_BINS}]",
+            f"{GENDER_OUTPUT}: tensor(float) [N]",
+        )
+    )
     if found != wanted:
         raise UnfitModelError(
-            f"the graph of {name} doesn't fit its description: it has {sorted(found)} and should have {sorted(wanted)};"
-            " export the model again"
+            f"the graph of {name} doesn't fit its description: it has {', '.join(found)} and should have"
+            f" {', '.join(wanted)}, N open; export the model again"
         )
+
+
+def _describe_node(node: ort.NodeArg) -> str:
+    """Name, type and shape; an open dimension is N whatever it is called."""
+    shape = ", ".join(str(length) if isinstance(length, int) else "N" for length in node.shape)
+    return f"{node.name}: {node.type} [{shape}]"
 
 
 def describe_face(
@@ -156,9 +191,11 @@ def read_quantile(edges: NDArray[np.float64], share: float) -> float:
             The mass of year a lies evenly on [a - 0.5, a + 0.5], so that a label of `a` full years is its middle.
         share: 0 to 1.
     """
-    year = int(np.clip(np.searchsorted(edges, share, side="right") - 1, 0, len(edges) - 2))
+    # The last year that has any mass is the end, also for a share of 1.
+    last = int(np.searchsorted(edges, edges[-1]))
+    year = max(min(int(np.searchsorted(edges, share, side="right")), last) - 1, 0)
     mass = float(edges[year + 1] - edges[year])
-    inside = (share - float(edges[year])) / mass if mass > 0 else 0.0
+    inside = min((share - float(edges[year])) / mass, 1.0) if mass > 0 else 0.0
     return float(np.clip(year - 0.5 + inside, 0.0, len(edges) - 2))
 
 

@@ -56,7 +56,7 @@ def _nearest(bands: tuple[tuple[int, int | None], ...]) -> tuple[int, ...]:
 
 
 def _dashed(bands: tuple[tuple[int, int | None], ...]) -> tuple[str, ...]:
-    return tuple(f"{low}+" if high is None else f"{low}-{high}" for low, high in bands)
+    return tuple(f"{low}+" if high is None else f"{low}-{high}" if low < high else str(low) for low, high in bands)
 
 
 def _bracketed(bands: tuple[tuple[int, int], ...]) -> tuple[str, ...]:

@@ -19,6 +19,12 @@ INPUT = "crops"
 AGE_OUTPUT = "age_probabilities"
 GENDER_OUTPUT = "female_probability"
 DECODES = ("mean", "median")
+INTERFACE: dict[str, Any] = {
+    "input": {"name": INPUT, "layout": "NHWC", "type": "uint8", "colour": "RGB"},
+    "age": {"output": AGE_OUTPUT, "bins": [0, AGE_BINS - 1]},
+    "gender": {"output": GENDER_OUTPUT, "labels": ["male", "female"]},
+}
+"""What every file of this schema says alike; one that says otherwise would be fed or read wrongly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,10 @@ class IntervalLevel:
     high: float
     gender: str
     level: float
+
+    def __post_init__(self) -> None:
+        if not (self.low <= self.high and 0 <= self.level <= 1 and self.gender in ("female", "male", "any")):
+            raise ValueError(f"not an interval level: {self}")
 
     def covers(self, years: float, gender: str) -> bool:
         return self.low <= years < self.high and self.gender in ("any", gender)
@@ -84,10 +94,10 @@ class ModelSpec:
                 "name": self.name,
                 "version": self.version,
                 "crop": self.crop.to_dict(),
-                "input": {"name": INPUT, "layout": "NHWC", "type": "uint8", "colour": "RGB"},
+                "input": INTERFACE["input"],
                 "tasks": list(self.tasks),
-                "age": {"output": AGE_OUTPUT, "bins": [0, AGE_BINS - 1], "decode": self.decode},
-                "gender": {"output": GENDER_OUTPUT, "labels": ["male", "female"]},
+                "age": INTERFACE["age"] | {"decode": self.decode},
+                "gender": INTERFACE["gender"],
                 "intervals": {
                     "coverage": self.coverage,
                     "levels": [[lv.low, lv.high, lv.gender, round(lv.level, 4)] for lv in self.levels],
@@ -114,6 +124,7 @@ class ModelSpec:
                     f"{name} follows {values['schema']!r} and this version of agelens reads {MODEL_SCHEMA!r}; install"
                     " the matching version of agelens, or export the model again"
                 )
+            _check_interface(values)
             spec = ModelSpec(
                 name=str(values["name"]),
                 version=str(values["version"]),
@@ -121,18 +132,33 @@ class ModelSpec:
                 tasks=tuple(values["tasks"]),
                 decode=str(values["age"]["decode"]),
                 coverage=float(values["intervals"]["coverage"]),
-                levels=tuple(IntervalLevel(*level) for level in values["intervals"]["levels"]),
+                levels=tuple(
+                    IntervalLevel(float(low), float(high), gender, float(level))
+                    for low, high, gender, level in values["intervals"]["levels"]
+                ),
                 licence=str(values["licence"]),
                 training_data=tuple(values["training_data"]),
                 metrics=dict(values["metrics"]),
                 notes=tuple(values["notes"]),
                 recipe=dict(values["recipe"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise UnfitModelError(
                 f"the description inside {name} is incomplete or wrong ({type(error).__name__}: {error}); export the"
                 " model again with `agelens export`"
             ) from error
-        if spec.decode not in DECODES or not set(spec.tasks) <= {"age", "gender"} or not spec.tasks:
-            raise UnfitModelError(f"{name} asks for what this version can't do: {spec.decode!r}, {spec.tasks}")
+        if spec.decode not in DECODES or not {"age", "gender"}.issuperset(spec.tasks) or not spec.tasks:
+            raise UnfitModelError(
+                f"{name} asks for what this version can't do: {spec.decode!r}, {spec.tasks}; install a newer version of"
+                " agelens"
+            )
+        if not 0 < spec.coverage < 1:
+            raise UnfitModelError(f"{name} states a coverage of {spec.coverage}, which is no share; export it again")
         return spec
+
+
+def _check_interface(values: dict[str, Any]) -> None:
+    for part, wanted in INTERFACE.items():
+        for key, value in wanted.items():
+            if values[part][key] != value:
+                raise ValueError(f"{part}.{key} is {values[part][key]!r} and must be {value!r}")

@@ -17,7 +17,7 @@ PROVIDERS = {
     "openvino": "OpenVINOExecutionProvider",
 }
 DEVICES = ("auto", *PROVIDERS)
-LOAD_ERRORS = (
+RUNTIME_ERRORS = (
     ort_state.EPFail,
     ort_state.Fail,
     ort_state.InvalidArgument,
@@ -27,7 +27,7 @@ LOAD_ERRORS = (
     ort_state.NotImplemented,
     ort_state.RuntimeException,
 )
-"""What onnxruntime raises on bytes that it can't run; its exceptions share no base class."""
+"""What onnxruntime raises on a model that it can't open or run; its exceptions share no base class."""
 
 
 def resolve_device(device: str = "auto") -> str:
@@ -73,9 +73,15 @@ def open_session(model: bytes, *, name: str, device: str = "cpu", threads: int =
     if device != "cpu":
         providers.append(PROVIDERS["cpu"])
     try:
-        return ort.InferenceSession(model, options, providers=providers)
-    except LOAD_ERRORS as error:
+        # Its fallback would print to standard output and go on without the device that was asked for.
+        return ort.InferenceSession(model, options, providers=providers, enable_fallback=0)
+    except (*RUNTIME_ERRORS, ValueError, RuntimeError) as error:  # the latter: of its Python layer
         raise DamagedModelError(
-            f"the model {name} can't be opened ({str(error).splitlines()[0][:200]}); install it again, or check it with"
+            f"the model {name} can't be opened ({first_line(error)}); install it again, or check it with"
             " `agelens models verify`"
         ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of onnxruntime says, shortened: the rest is for its developers."""
+    return str(error).partition("\n")[0][:200] or type(error).__name__

@@ -44,6 +44,7 @@ class Image:
     format: str = "array"
     frames: int = 1
     finer: Callable[[float], Image] | None = field(default=None, repr=False)
+    _finest: list[Image] = field(default_factory=list, init=False, repr=False)
 
     @property
     def scale(self) -> float:
@@ -51,10 +52,19 @@ class Image:
         return float(max(self.pixels.shape[1] / self.width, self.pixels.shape[0] / self.height))
 
     def at_scale(self, scale: float) -> Image:
-        """This picture held at least at `scale` (capped at 1.0), decoded again only where that is needed."""
-        if self.finer is None or self.scale >= min(scale, 1.0) - 1e-6:
+        """This picture held at least at `scale` (capped at 1.0), decoded again only where that is needed.
+
+        What was decoded again is kept as long as this picture is, since the faces of one picture ask for it one after
+        the other. Whoever asks for more than that gets full resolution, so that there is no fourth time.
+        """
+        wanted = min(scale, 1.0) - 1e-6
+        if self.finer is None or self.scale >= wanted:
             return self
-        return self.finer(min(scale, 1.0))
+        finest = self._finest[0] if self._finest else None
+        if finest is None or finest.scale < wanted:
+            finest = self.finer(1.0 if finest else min(scale, 1.0))
+            self._finest[:] = [finest]
+        return finest
 
 
 @dataclass(frozen=True, slots=True)

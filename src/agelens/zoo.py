@@ -86,8 +86,8 @@ def find_shipped(name: str) -> ShippedModel:
         if model.name == name:
             return model
     names = [model.name for model in shipped]
-    near = get_close_matches(name, names, 1, 0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}"
+    near = get_close_matches(name.lower(), names, 1, 0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}."
     raise UnknownModelError(f"there is no model {name!r}; {hint} A file of your own is given by its path (FILE.onnx)")
 
 
@@ -101,9 +101,11 @@ def read_model(name: str) -> bytes:
     path = Path(name)
     if path.suffix.lower() != ".onnx":
         return read_shipped(name)
-    if not path.is_file():
-        raise UnknownModelError(f"there is no model file {name}; check the path, or choose a model that ships by name")
     try:
+        if not path.is_file():
+            raise UnknownModelError(
+                f"there is no model file {name}; check the path, or choose a model that ships by name"
+            )
         return path.read_bytes()
     except OSError as error:
         raise DamagedModelError(f"the model file {name} can't be read: {error}") from error

@@ -69,7 +69,9 @@ _OPTIONS = {
     "labels": _Option(
         Annotated[
             Path | None, typer.Option(help="Label file (Adience: folder of fold files), where it lies elsewhere.")
-        ]
+        ],
+        None,
+        ("adience", "fairface", "fgnet"),
     ),
     "max_missing": _Option(
         Annotated[float, typer.Option(help="Largest share of labelled pictures that may be absent.")], 0.01
@@ -155,6 +157,7 @@ def _add_kind(kind: str, description: str) -> None:
 def _prepare(kind: str, chosen: dict[str, Any]) -> None:
     from agelens.datasets.importing import ImportOptions
     from agelens.datasets.prepare import PrepareOptions, parse_shares
+    from agelens.outfile import Target
 
     chosen["columns"] = _pairs(chosen.pop("column", None), "--column")
     chosen["gender_codes"] = _genders(chosen.pop("gender_code", None))
@@ -162,6 +165,7 @@ def _prepare(kind: str, chosen: dict[str, Any]) -> None:
     importing = ImportOptions(**_fields(ImportOptions, chosen))
     options = PrepareOptions(**_fields(PrepareOptions, chosen))
     output: Path = chosen["output"]
+    Target(output).discard()  # a name that cannot be written is better said now than when all is read
     with _progress(chosen["quiet"]) as progress:
         if output.suffix == ".h5":
             from agelens.datasets.pack import prepare_pack

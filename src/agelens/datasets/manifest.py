@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -96,7 +97,7 @@ class Columns:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Manifest:
     """A data set, ready for training and evaluation.
 
@@ -108,8 +109,6 @@ class Manifest:
         provenance: Counts of kept, remapped and dropped rows by reason, and how the manifest was made.
         leaky: Whether leaks between splits were found and allowed; every result made from it says so.
         versions: The versions of agelens and of the libraries that decoded the pictures.
-        fingerprint: SHA-256 over the content of all rows, in hexadecimal; the same in whatever order the rows stand and
-            wherever the pictures lie. `group` is left out, since it is drawn from `dhash`.
     """
 
     kind: str
@@ -119,11 +118,16 @@ class Manifest:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     leaky: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
-    fingerprint: str = ""
 
-    def __post_init__(self) -> None:
-        if not self.fingerprint:
-            object.__setattr__(self, "fingerprint", fingerprint_of(self))
+    @cached_property  # which is why this value has no slots: most manifests on the way are never asked for it
+    def fingerprint(self) -> str:
+        """SHA-256 over the content of all rows, in hexadecimal.
+
+        The same in whatever order the rows stand and wherever the pictures lie. `group` is left out, since it is drawn
+        from `dhash`.
+        """
+        digests = sorted(hashlib.sha256(canonical_row(row, with_group=False)).digest() for row in self)
+        return hashlib.sha256(b"".join(digests)).hexdigest()
 
     def __len__(self) -> int:
         return len(self.columns.path)
@@ -136,11 +140,11 @@ class Manifest:
 
     def take(self, chosen: NDArray[Any]) -> Manifest:
         """The same set with only the rows of an index array or a boolean mask."""
-        return replace(self, columns=self.columns.take(chosen), fingerprint="")
+        return replace(self, columns=self.columns.take(chosen))
 
     def with_splits(self, split: Texts) -> Manifest:
         """The same set, divided as the texts of shape (N,) say."""
-        return replace(self, columns=replace(self.columns, split=split), fingerprint="")
+        return replace(self, columns=replace(self.columns, split=split))
 
     def in_split(self, split: str) -> NDArray[np.bool_]:
         """Mask (N,) of the rows of one split."""
@@ -168,12 +172,6 @@ class Manifest:
             NotFoundError: The root is no longer where it was.
         """
         return open_pictures(self.root)
-
-
-def fingerprint_of(manifest: Manifest) -> str:
-    """SHA-256 over the rows' content, independent of their order and of where the pictures lie."""
-    digests = sorted(hashlib.sha256(canonical_row(row, with_group=False)).digest() for row in manifest)
-    return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 def canonical_row(row: Row, *, with_group: bool = True) -> bytes:

@@ -91,18 +91,20 @@ def assign_splits(
     units = link_rows(manifest)
     strata = _strata(manifest)
     wanted = np.array([shares[name] for name in names])
-    targets = np.maximum(np.outer(wanted, np.bincount(strata[inside], minlength=int(strata.max(initial=0)) + 1)), 1e-9)
+    # The last column counts all rows: strata of a few rows cannot hold the shares, their sum can.
+    sizes = np.bincount(strata[inside], minlength=int(strata.max(initial=0)) + 1)
+    targets = np.outer(wanted, np.append(sizes, sizes.sum()))
     filled = np.zeros_like(targets)
     split = manifest.columns.split.copy()
     settled = {units[index]: split[index] for index in np.flatnonzero(~inside)}
     for rows in _shuffled_units(manifest, units, inside, seed):
         home = settled.get(units[rows[0]])
         if home is None:
-            counts = np.bincount(strata[rows], minlength=targets.shape[1])
-            present = np.flatnonzero(counts)
-            # How full each split's share of these strata would be with this unit in it; the emptiest takes it.
-            fullness = ((filled[:, present] + counts[present]) / targets[:, present]) @ counts[present]
-            choice = int(np.argmin(fullness))
+            counts = np.append(np.bincount(strata[rows], minlength=len(sizes)), len(rows))
+            at = np.flatnonzero(counts)
+            # By how much each choice would change the squared distance from the targets, in units of the targets.
+            costs = counts[at] * (2 * (filled[:, at] - targets[:, at]) + counts[at]) / (targets[:, at] + 1)
+            choice = int(np.argmin(costs.sum(axis=1)))
             filled[choice] += counts
             split[rows] = names[choice]
         else:

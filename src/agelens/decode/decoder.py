@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -221,14 +221,25 @@ def _load(opened: Opened, divisor: int) -> Image:
         pixels = _turn(to_srgb(image, container.profile), container.orientation)
     if container.orientation >= 5:
         width, height = height, width
-    finer = partial(_load_finer, container) if divisor > 1 else None
+    finer = _Finer(container) if divisor > 1 else None
     return Image(pixels, width, height, container.format, container.frames, finer)
 
 
-def _load_finer(container: Container, scale: float) -> Image:
-    with typed_errors(container.format):
-        opened = open_picture(container)
-    return _load(opened, next(d for d in _DIVISORS if d == 1 or 1 / d >= scale - 1e-9))
+class _Finer:
+    """Decodes a picture again at a finer scale, and keeps that: many faces of one picture may ask for it."""
+
+    def __init__(self, container: Container) -> None:
+        self._container = container
+        self._held: Image | None = None
+        self._lock = Lock()
+
+    def __call__(self, scale: float) -> Image:
+        with self._lock:
+            if self._held is None or self._held.scale < scale - 1e-6:
+                with typed_errors(self._container.format):
+                    opened = open_picture(self._container)
+                self._held = _load(opened, next(d for d in _DIVISORS if d == 1 or 1 / d >= scale - 1e-9))
+            return self._held
 
 
 def _turn(image: PillowImage.Image, orientation: int) -> Pixels:

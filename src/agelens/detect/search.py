@@ -23,6 +23,8 @@ from agelens.types import Box, Detection, Image
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from agelens.types import Point
+
 NEAR = 256  # canvas side for faces that fill the frame
 FAR = 640  # canvas side for the faces of a common photo
 SMALL_PICTURE = 400  # up to this longer side, NEAR shows all there is
@@ -243,5 +245,6 @@ def _clip(found: Candidates, row: int, image: Image) -> Box | None:
     return Box(x0, y0, x1 - x0, y1 - y0) if x1 > x0 and y1 > y0 else None
 
 
-def _points(found: Candidates, row: int) -> tuple[tuple[float, float], ...]:
-    return tuple((float(x), float(y)) for x, y in found.points[row])
+def _points(found: Candidates, row: int) -> tuple[Point, Point, Point, Point, Point]:
+    right_eye, left_eye, nose, right_mouth, left_mouth = ((float(x), float(y)) for x, y in found.points[row])
+    return right_eye, left_eye, nose, right_mouth, left_mouth

@@ -2,11 +2,12 @@
 
 Temperature scaling: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. Intervals: split conformal
 prediction on the predicted distribution's own scale (Romano, Patterson & Candes 2019; groups as in Vovk's Mondrian
-predictors): for each kind of face, the level is the one that held the true age of the stated share of calibration faces.
+predictors): for each kind of face, the level is the one that held the true age of enough calibration faces.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,25 +41,30 @@ def softmax(logits: Floats) -> Floats:
     return np.asarray(raised / raised.sum(axis=-1, keepdims=True))
 
 
-def calibrate(
-    age_logits: Floats, gender_logits: Floats, low: Floats, high: Floats, female: Floats, *, coverage: float, seed: int
-) -> Calibration:
+@dataclass(frozen=True, slots=True, eq=False)
+class Labels:
+    """What is known of calibration faces: first and last year of each age band, female 1 or 0; NaN where unknown."""
+
+    low: Floats
+    high: Floats
+    female: Floats
+
+
+def calibrate(age_logits: Floats, gender_logits: Floats, labels: Labels, *, coverage: float, seed: int) -> Calibration:
     """Fits all corrections on faces that were not trained on.
 
     Args:
         age_logits: Shape (N, 101).
         gender_logits: Shape (N,), female positive.
-        low: First year of each label's band, shape (N,).
-        high: Last year (inclusive).
-        female: 1, 0, or NaN where unknown.
+        labels: Of the same faces.
         coverage: What share of ages the interval shall hold.
         seed: Of the years drawn inside bands: a band says no exact age, so one is drawn by the model's own distribution
             inside the band. For exact ages nothing is drawn.
     """
-    temperature = fit_age_temperature(age_logits, low, high)
+    temperature = fit_age_temperature(age_logits, labels.low, labels.high)
     probabilities = softmax(age_logits / temperature)
-    scale, shift = fit_gender(gender_logits, female)
-    ages = draw_ages(probabilities, low, high, np.random.default_rng(seed))
+    scale, shift = fit_gender(gender_logits, labels.female)
+    ages = draw_ages(probabilities, labels.low, labels.high, np.random.default_rng(seed))
     predicted_female = gender_logits * scale + shift >= 0
     levels = fit_levels(probabilities, ages, predicted_female, coverage)
     return Calibration(temperature, scale, shift, levels)
@@ -129,8 +135,9 @@ def fit_levels(
     needed = needed_levels(probabilities, ages)
     years = probabilities @ np.arange(AGE_BINS)
     levels: list[IntervalLevel] = []
-    for gender, of_gender in (("female", predicted_female), ("male", ~predicted_female), ("any", known[known])):
-        for low, high in zip(AGE_CUTS[:-1], AGE_CUTS[1:], strict=True):
+    everyone = np.ones(len(ages), bool)
+    for gender, of_gender in (("female", predicted_female), ("male", ~predicted_female), ("any", everyone)):
+        for low, high in itertools.pairwise(AGE_CUTS):
             of_kind = of_gender & (years >= low) & (years < high)
             if of_kind.sum() >= LEAST_FACES:
                 levels.append(IntervalLevel(low, high, gender, conformal_level(needed[of_kind], coverage)))

@@ -32,7 +32,7 @@ class GraphWriter:
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
 
-    def add(self, kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+    def add(self, kind: str, *inputs: str, output: str = "", **attributes: int | str | list[int]) -> str:
         """Adds a node; returns the name of its output."""
         output = output or f"t{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
@@ -68,7 +68,8 @@ class GraphWriter:
 
 def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Kernel and bias of a convolution followed by its normalisation, as one convolution."""
-    assert norm.running_mean is not None and norm.running_var is not None
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     factor = norm.weight / (norm.running_var + norm.eps).sqrt()
     kernel = conv.weight * factor[:, None, None, None]
     bias = norm.bias - norm.running_mean * factor

@@ -152,6 +152,68 @@ def _measure_statistics(
         norm.bias.copy_(offset + scale * mean)
 
 
+RECOGNITION_SHA256 = "5d1ab9d7d1d9a5b4c3f4f2a6b0c8"
+RECOGNITION_CONFIG = NetworkConfig(size=150, widths=(32, 64, 128, 256, 256), blocks=(3, 4, 3, 3, 1), last_inner=256)
+"""The layout of dlib's face recognition network, at the crop side that it was trained with."""
+
+
+def load_recognition_start(config: NetworkConfig, model: bytes, batches: Sequence[Tensor]) -> FaceNetwork:
+    """dlib's face recognition network (D. King, CC0 1.0) as a start; its age and gender heads are fresh.
+
+    Args:
+        config: In the layout of `RECOGNITION_CONFIG`, the size apart.
+        model: The bytes of `dlib_face_recognition_resnet_model_v1.dat`.
+        batches: Normalised crops on which the BatchNorm statistics are measured.
+    """
+    network = FaceNetwork(config)
+    pairs = [(network.stem, network.stem_norm)]
+    for block in network.body:
+        pairs += [(block.conv1, block.norm1), (block.conv2, block.norm2)]
+    tensors = read_dlib_tensors(model)
+    affine: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+    with torch.no_grad():
+        for (conv, norm), kernel, scaling in zip(pairs, tensors[0:-1:2], tensors[1:-1:2], strict=True):
+            count = conv.weight.numel()
+            scale, offset = scaling[: conv.out_channels], scaling[conv.out_channels :]
+            conv.weight.copy_(_flushed(kernel[:count].reshape(conv.weight.shape)))
+            affine[norm] = (_flushed(scale), _flushed(offset + scale * kernel[count:]))
+        _measure_statistics(network, affine, batches)
+    return network
+
+
+def read_dlib_tensors(data: bytes) -> list[NDArray[np.float32]]:
+    """The weight tensors of a dlib network file, in order from the input to the output.
+
+    dlib writes a tensor as its version (2), four sizes and the numbers as little-endian float32; an integer is one byte
+    with its length, then its bytes. Everything between tensors (layer names, settings) is passed over.
+    """
+    tensors: list[NDArray[np.float32]] = []
+    place = 0
+    while (place := data.find(b"\x01\x02", place)) >= 0:
+        sizes, end = _read_integers(data, place + 2, 4)
+        count = int(np.prod(sizes)) if sizes else 0
+        if count >= 32 and end + 4 * count <= len(data):
+            values = np.frombuffer(data, "<f4", count, end)
+            if np.isfinite(values).all() and 1e-6 < np.abs(values).max() < 1e4:
+                tensors.append(values)
+                place = end + 4 * count
+                continue
+        place += 1
+    return tensors
+
+
+def _read_integers(data: bytes, place: int, count: int) -> tuple[list[int], int]:
+    """So many positive integers in dlib's encoding and where they end; none where they are not that."""
+    values = []
+    for _ in range(count):
+        length = data[place] if place < len(data) else 0
+        if not 1 <= length <= 4:
+            return [], place
+        values.append(int.from_bytes(data[place + 1 : place + 1 + length], "little"))
+        place += 1 + length
+    return (values, place) if all(values) else ([], place)
+
+
 class Teacher:
     """The CC0 networks as they are."""
 

@@ -1,0 +1,80 @@
+# The way in. Needs python3 (3.11 or newer, with venv) and make; everything else goes into .venv.
+#
+#   make predict PHOTO=family.jpg   who is how old; without PHOTO, the example that ships
+#   make test                       the whole suite
+#   make help                       all targets
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+OUTPUT ?= output
+EXAMPLE := src/agelens/examples/astronaut.jpg
+WORKERS ?= 2
+export AGELENS_DATA ?= ../shared/data
+export PHOTO
+
+.DEFAULT_GOAL := help
+.PHONY: help predict test test-all lint format docs example bench model build clean
+
+help:  ## Show the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+# The package is installed as a link to src, so a changed source needs no new installation.
+$(VENV)/installed: pyproject.toml
+	@test -x $(BIN)/python || { echo "making $(VENV) ..." && $(PYTHON) -m venv $(VENV); }
+	@echo "installing agelens ..."
+	@$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	@echo "installing what tests and training need (the first time this takes some minutes) ..."
+	@$(BIN)/python -c 'import torch' 2>/dev/null || $(PIP) install torch==2.13.0
+	@$(PIP) install --editable '.[dev]'
+	@touch $@
+
+predict: $(VENV)/installed  ## PHOTO=path: print the faces and write an annotated copy to output/
+	@mkdir -p $(OUTPUT)
+	@photo="$${PHOTO:-$(EXAMPLE)}"; name=$$(basename -- "$$photo"); \
+	if [ -d "$$photo" ]; then \
+		$(BIN)/agelens predict "$$photo" -o $(OUTPUT)/; \
+	else \
+		$(BIN)/agelens predict "$$photo" --format table -o "$(OUTPUT)/$${name%.*}.agelens.jpg"; \
+	fi
+
+test: $(VENV)/installed-dev  ## The whole suite but what is marked slow
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+
+test-all: $(VENV)/installed-dev  ## The whole suite
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+lint: $(VENV)/installed-dev  ## Style, types, import rules, generated documents
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python tools/write_docs.py --check
+
+format: $(VENV)/installed-dev  ## Put the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/installed-dev  ## Write what is generated: docs/errors.md, docs/cli.md, the README's table
+	$(BIN)/python tools/write_docs.py
+
+example: $(VENV)/installed  ## Draw the README's picture with the program itself
+	$(BIN)/agelens predict src/agelens/examples/astronaut.jpg --quiet -o docs/example.jpg
+
+bench: $(VENV)/installed-dev  ## Measure; the labelled pictures of AGELENS_DATA are used where they are
+	$(BIN)/python benchmarks/startup.py
+
+model: $(VENV)/installed-dev  ## Train the model that ships again, from AGELENS_DATA
+	$(BIN)/python -m agelens.training.recipe
+
+build: $(VENV)/installed-dev  ## Wheel and source archive into dist/
+	$(PIP) install build
+	$(BIN)/python -m build
+
+clean:  ## Remove what was installed and made here
+	rm -rf $(VENV) $(OUTPUT) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,140 @@
+"""The whole command line in typer: help, mistakes, shell completion, and every command but a well-formed `predict`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from inspect import Parameter, Signature
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from agelens import __version__
+from agelens.cli.options import OPTIONS, SOURCE_HELP, SWITCHES, Option, PredictOptions, make_options
+from agelens.cli.progress import tell
+from agelens.errors import UsageError
+from agelens.formats import EXTENSIONS
+
+COMMANDS: Final = ("predict", "prepare", "models")
+"""Each is a module here, loaded when it is called."""
+
+EPILOG: Final = """\
+Examples:
+
+\b
+  agelens predict family.jpg
+  agelens predict family.jpg -o family.agelens.jpg
+  agelens predict photos/ -o faces.csv
+  agelens models list
+"""
+PREDICT_HELP: Final = "Age and gender of every face in photos and folders."
+PREDICT_EPILOG: Final = """\
+Examples:
+
+\b
+  agelens predict family.jpg                     a table; JSON Lines in a pipe
+  agelens predict family.jpg -o annotated.jpg    the picture with boxes and labels
+  agelens predict photos/ -o faces.csv           one row a face
+  agelens predict photos/ -o out/ --crops faces/ annotated copies, records, faces
+  find . -name '*.jpg' | agelens predict - --task age --groups "0-17,18+"
+
+Exit status: 0 all pictures read; 1 some could not be read or written, all others are done; 2 wrong usage or nothing to
+read; 3 a model file is damaged or unfit; 130 interrupted, and what was finished is saved.
+"""
+
+SETTINGS: Final = {"help_option_names": ["--help", "-h"], "max_content_width": 100}
+
+
+def run_typer(arguments: Sequence[str]) -> int:
+    """Runs a command line and returns its exit status."""
+    called = next(iter(arguments), "--help")
+    if called not in COMMANDS and not called.startswith("-"):
+        tell(f"agelens: no such command {called!r}; {_suggest(called)}")
+        return UsageError.exit_status
+    try:
+        make_app(called)(list(arguments) or ["--help"], prog_name="agelens")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(bool(end.code))
+    return 0
+
+
+def _suggest(name: str) -> str:
+    near = difflib.get_close_matches(name, COMMANDS, 1, 0.5)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    if Path(name).suffix.lower() in EXTENSIONS or Path(name).exists():
+        return f"did you mean `agelens predict {name}`?"
+    return f"there are: {', '.join(COMMANDS)}"
+
+
+def make_app(called: str = "") -> typer.Typer:
+    """The whole command line; where a command is called, only that one is loaded."""
+    app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, epilog=EPILOG, context_settings=SETTINGS)
+    app.callback()(_describe)
+    for name in [called] if called in COMMANDS else COMMANDS:
+        if name == "predict":
+            app.command(name, help=PREDICT_HELP, epilog=PREDICT_EPILOG, context_settings=SETTINGS)(_make_predict())
+        else:
+            app.add_typer(import_module(f"agelens.cli.{name}").app, name=name, context_settings=SETTINGS)
+    return app
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"agelens {__version__}")
+        raise typer.Exit
+
+
+def _describe(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Age and gender of every face in photos and folders."""
+
+
+def _converter(option: Option) -> Callable[[str | None], Any]:
+    def convert(value: str | None) -> str | None:
+        try:
+            if value is not None:
+                option.read(value)
+        except UsageError as error:
+            raise typer.BadParameter(error.message) from error
+        return value
+
+    return convert
+
+
+def _signature() -> Signature:
+    defaults = {name: getattr(PredictOptions(()), name) for name in (*OPTIONS, *SWITCHES)}
+    declared: dict[str, Any] = {
+        "sources": (Annotated[list[str], typer.Argument(metavar="SOURCE", help=SOURCE_HELP)], Parameter.empty)
+    }
+    for name, option in OPTIONS.items():
+        default = defaults[name]
+        option_info = typer.Option(*option.flags, metavar=option.metavar, help=option.help, callback=_converter(option))
+        declared[name] = (Annotated[str | None, option_info], None if default is None else f"{default}")
+    for name, switch in SWITCHES.items():
+        declared[name] = (Annotated[bool, typer.Option(*switch.flags, help=switch.help)], False)
+    return Signature(
+        [
+            Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for name, (annotation, default) in declared.items()
+        ]
+    )
+
+
+def _make_predict() -> Callable[..., None]:
+    """The command as typer wants it: a function whose signature declares the options, which are data here."""
+
+    def command(**found: object) -> None:
+        from agelens.cli.predict import predict
+
+        raise typer.Exit(predict(make_options({name: value for name, value in found.items() if value is not None})))
+
+    signature = _signature()
+    command.__signature__ = signature  # type: ignore[attr-defined]
+    command.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+    return command

@@ -1,0 +1,56 @@
+"""Ctrl-C and termination, let through only where nothing is half written."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+
+class Interrupts:
+    """While it is entered, signals to stop are noted; inside `allowed` they raise KeyboardInterrupt, once.
+
+    Attributes:
+        signal: The number of the first one that came, or 0.
+    """
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self._is_allowed = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` and a shell's `&` set it
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @contextmanager
+    def allowed(self) -> Iterator[None]:
+        """Where the work may be broken off.
+
+        Raises:
+            KeyboardInterrupt: A signal came, now or earlier.
+        """
+        self._is_allowed = True
+        try:
+            if self.signal:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._is_allowed = False
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self.signal = self.signal or number
+        if self._is_allowed:
+            self._is_allowed = False
+            raise KeyboardInterrupt

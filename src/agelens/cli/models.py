@@ -1,0 +1,155 @@
+"""`agelens models`: what ships, what is known of it, whether it is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agelens.errors import AgelensError
+from agelens.zoo import list_shipped, read_model
+
+if TYPE_CHECKING:
+    from agelens.modelspec import ModelSpec
+
+app = typer.Typer(
+    rich_markup_mode=None, add_completion=False, no_args_is_help=True, help="The model files: list, show, verify."
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("list")
+def list_models(as_json: AsJson = False) -> None:
+    """List the models that ship."""
+    with _exit_status():
+        shipped = list_shipped()
+        if as_json:
+            fields = ("name", "role", "licence", "about", "sha256")
+            typer.echo(_to_json([{field: getattr(model, field) for field in fields} for model in shipped]))
+            return
+        rows = [("name", "role", "licence", "about"), *((m.name, m.role, m.licence, m.about) for m in shipped)]
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        for row in rows:
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=False))
+            typer.echo("  ".join((*cells, row[3])))
+
+
+@app.command("show")
+def show_model(
+    model: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A model that ships, or an ONNX file.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show a model's card: what it was trained on, its licence, what it reaches, its limits."""
+    with _exit_status():
+        data = read_model(model)
+        shipped = next((entry for entry in list_shipped() if entry.name == model), None)
+        facts = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+        if shipped is not None and shipped.role == "detector":
+            card: dict[str, Any] = {
+                "name": shipped.name,
+                "role": shipped.role,
+                "about": shipped.about,
+                "licence": shipped.licence,
+            }
+        else:
+            card = json.loads(_open_spec(data, model).to_json())
+        if as_json:
+            typer.echo(_to_json(card | facts))
+        else:
+            typer.echo("\n".join(_describe(card | facts)))
+
+
+@app.command("verify")
+def verify_models(
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME|FILE]...", help="By default all that ship.")
+    ] = None,
+) -> None:
+    """Check that model files are whole, fit this version, and run."""
+    with _exit_status():
+        names = models or [model.name for model in list_shipped()]
+    status = 0
+    for name in names:
+        try:
+            typer.echo(f"{name}: {_verify(name)}")
+        except AgelensError as error:
+            typer.echo(f"{name}: {error.message}", err=True)
+            status = error.exit_status
+    raise typer.Exit(status)
+
+
+def _verify(name: str) -> str:
+    """Opens a model and runs it once.
+
+    Raises:
+        ModelError: It is damaged or unfit.
+    """
+    import numpy as np
+
+    from agelens.detect import FaceDetector
+    from agelens.estimate import OnnxEstimator
+    from agelens.types import Image
+
+    data = read_model(name)
+    shipped = next((entry for entry in list_shipped() if entry.name == name), None)
+    if shipped is not None and shipped.role == "detector":
+        FaceDetector().detect(Image(np.full((64, 64, 3), 127, np.uint8), 64, 64))
+    else:
+        estimator = OnnxEstimator(data, name=name)
+        side = estimator.spec.crop.size
+        estimator.estimate(np.full((1, side, side, 3), 127, np.uint8))
+    known = "as it was shipped" if shipped else "runs"
+    return f"ok, {known} (sha256 {hashlib.sha256(data).hexdigest()[:12]}, {len(data):,} bytes)"
+
+
+def _open_spec(data: bytes, name: str) -> ModelSpec:
+    from agelens.estimate import OnnxEstimator
+
+    return OnnxEstimator(data, name=name).spec
+
+
+def _describe(card: dict[str, Any]) -> Iterator[str]:
+    """The lines of a card: one a fact, lists and tables indented below their name."""
+    for key, value in card.items():
+        if value in ("", [], {}):
+            continue
+        if isinstance(value, dict | list):
+            yield f"{key}:"
+            yield from _describe_inner(value)
+        else:
+            yield f"{key}: {value:,}" if type(value) is int else f"{key}: {value}"
+
+
+def _describe_inner(value: dict[str, Any] | list[Any]) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield f"  {key}: {_in_a_line(inner)}"
+    else:
+        for inner in value:
+            yield f"  - {_in_a_line(inner)}"
+
+
+def _in_a_line(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_in_a_line(inner)}" for key, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(_in_a_line(inner) for inner in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _to_json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2)
+
+
+@contextmanager
+def _exit_status() -> Iterator[None]:
+    try:
+        yield
+    except AgelensError as error:
+        typer.echo(f"agelens models: {error.message}", err=True)
+        raise typer.Exit(error.exit_status) from error

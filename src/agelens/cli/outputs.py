@@ -1,0 +1,212 @@
+"""Where the results of `agelens predict` go: decided, and tried, before any work is done."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
+
+from agelens.errors import OutputUnwritableError, UsageError
+from agelens.outfile import Target, typed_output_errors
+from agelens.serialise import Format, format_of
+
+if TYPE_CHECKING:
+    from agelens.cli.options import PredictOptions
+
+RECORDS_NAME: Final = "predictions"
+MARK: Final = ".agelens."
+"""In the name of a copy that lies beside its original."""
+
+_ENDINGS: Final = {"table": ".txt"}
+_PICTURES: Final = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".ppm")
+_VIDEOS: Final = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Where results go.
+
+    Attributes:
+        records: The file of the records; None: standard output.
+        format: Of the records.
+        picture: Where the annotated copy of the only input goes.
+        folder: Where annotated copies go.
+        crops: Where the faces go.
+    """
+
+    records: Path | None
+    format: Format
+    picture: Path | None = None
+    folder: Path | None = None
+    crops: Path | None = None
+
+    @property
+    def needs_pictures(self) -> bool:
+        return bool(self.picture or self.folder or self.crops)
+
+    @property
+    def on_terminal(self) -> bool:
+        """Whether the records themselves are seen on a terminal as they come."""
+        return self.records is None and sys.stdout.isatty()
+
+    def told(self) -> str:
+        """Where everything is, for the summary; empty where all went to standard output."""
+        places = [str(place) for place in (self.picture, self.folder or self.records, self.crops) if place]
+        return f" -> {', '.join(places)}" if places else ""
+
+    def try_out(self) -> None:
+        """Makes the folders and tries to write to each place.
+
+        Raises:
+            OutputError: One can't be written.
+        """
+        for folder in (self.folder, self.crops):
+            if folder is not None:
+                with typed_output_errors(folder):
+                    folder.mkdir(parents=True, exist_ok=True)
+                Target(folder / ".agelens").discard()
+        for file in (self.records, self.picture):
+            if file is not None:
+                Target(file).discard()
+
+
+def plan_outputs(options: PredictOptions) -> Outputs:
+    """Decides by what `-o OUT` is.
+
+    Raises:
+        UsageError: OUT is of no known kind.
+        OutputUnwritableError: Standard output is closed and would be needed.
+    """
+    crops = Path(options.crops) if options.crops else None
+    wanted = cast("Format | None", options.format)
+    out = options.output
+    if out is None or _is_picture(out):
+        if sys.stdout is None:
+            raise OutputUnwritableError("standard output is closed; write to a file with -o OUT")
+        picture = Path(out) if out is not None else None
+        return Outputs(None, wanted or ("table" if sys.stdout.isatty() else "jsonl"), picture, None, crops)
+    if _is_folder(out):
+        kind = wanted or "jsonl"
+        folder = Path(out)
+        return Outputs(folder / (RECORDS_NAME + _ENDINGS.get(kind, f".{kind}")), kind, None, folder, crops)
+    by_name = wanted or format_of(out)
+    if by_name is None:
+        raise UsageError(_explain(out))
+    return Outputs(Path(out), by_name, None, None, crops)
+
+
+def _is_folder(out: str) -> bool:
+    return out.endswith((os.sep, "/")) or Path(out).is_dir() or not (Path(out).suffix or _is_special(out))
+
+
+def _is_special(out: str) -> bool:
+    """Whether it is something that is written to as it is, such as /dev/stdout or a pipe."""
+    path = Path(out)
+    return path.exists() and not stat.S_ISREG(path.stat().st_mode) and not path.is_dir()
+
+
+def _is_picture(out: str) -> bool:
+    return Path(out).suffix.lower() in _PICTURES and not _is_folder(out)
+
+
+def _explain(out: str) -> str:
+    ending = Path(out).suffix.lower()
+    if not ending:
+        return f"say with --format what to write to {out}"
+    if ending in _VIDEOS:
+        return f"{out!r}: annotated videos are not made by this version; records and pictures are"
+    return (
+        f"what should {out!r} be? Records end in .jsonl .json .csv .parquet, a picture in {' '.join(_PICTURES)}, and a"
+        f" folder's name in / where it doesn't exist yet ({out}/)"
+    )
+
+
+class Places:
+    """The files of a folder that belong to the inputs, one by one.
+
+    The inputs' own structure is kept, from the folder on that they all have in common. No name is given twice, also
+    where capital letters don't count, and no input is overwritten: where that could happen `name.agelens.jpg` is used.
+
+    Args:
+        folder: The folder of the copies.
+        arguments: What the user named as SOURCE.
+        endings: Of files that can be written; to other names `.jpg` is added, so `a.heic` becomes `a.heic.jpg`.
+    """
+
+    def __init__(self, folder: Path, arguments: Sequence[str], endings: Sequence[str]) -> None:
+        self.folder = folder
+        self._endings = frozenset(endings)
+        self._from_stdin = "-" in arguments
+        self._base = _common_base(arguments)
+        self._real = Path(os.path.realpath(folder))
+        self._real_base = Path(os.path.realpath(self._base))
+        self._inside = self._real != self._real_base and self._real.is_relative_to(self._real_base)
+        self._around = self._real_base.is_relative_to(self._real)
+        self._named = {os.path.realpath(argument) for argument in arguments}
+        self._taken: set[int] = set()
+
+    def is_own(self, path: str) -> bool:
+        """Whether a file met in a folder is a result of this or an earlier run, and so no input.
+
+        Where the inputs lie in the folder itself, only the mark in its name tells a copy. Of names from standard input
+        none is left out.
+        """
+        real = os.path.realpath(path)
+        if self._from_stdin or real in self._named or not Path(real).is_relative_to(self._real):
+            return False
+        return self._inside or (self._around and MARK in Path(path).name)
+
+    def choose(self, source: str, label: str = "") -> Path:
+        """A new name for what is made of an input; `label` goes before the ending."""
+        relative = self._relative(source)
+        ending = relative.suffix
+        if ending.lower() not in self._endings:
+            relative, ending = relative.with_name(relative.name + ".jpg"), ".jpg"
+        stem = relative.name[: -len(ending)] + label
+        for mark in ("", MARK[:-1], *(f"{MARK[:-1]}-{count}" for count in range(2, 10_000))):
+            path = self.folder / relative.with_name(f"{stem}{mark}{ending}")
+            key = hash(str(path).casefold())
+            if key not in self._taken and not self._may_be_input(path, marked=bool(mark)):
+                break
+        self._taken.add(key)
+        return path
+
+    def _may_be_input(self, path: Path, *, marked: bool) -> bool:
+        real = os.path.realpath(path)
+        if self._from_stdin:  # whatever exists might still be named
+            return Path(real).exists()
+        if real in self._named:
+            return True
+        return not marked and self._around and Path(real).is_relative_to(self._real_base)
+
+    def _relative(self, source: str) -> Path:
+        if "://" in source:
+            address = source.partition("://")[2].partition("?")[0]
+            return Path(*(part for part in address.split("/") if part not in ("", ".", "..")))
+        path = _absolute(source)
+        return path.relative_to(self._base if path.is_relative_to(self._base) else path.anchor)
+
+
+def _common_base(arguments: Sequence[str]) -> Path:
+    """The deepest folder that holds all that is named."""
+    folders = []
+    for argument in arguments:
+        if argument == "-" or "://" in argument:
+            continue
+        path = _absolute(argument)
+        while not path.is_dir() and path != path.parent:
+            path = path.parent
+        folders.append(path)
+    try:
+        return Path(os.path.commonpath(folders)) if folders else Path.cwd()
+    except ValueError:  # on different drives
+        return Path.cwd()
+
+
+def _absolute(name: str) -> Path:
+    """Without `..`, but with symbolic links as they are."""
+    return Path(os.path.normpath(Path(name).absolute()))

@@ -1,0 +1,147 @@
+"""What `agelens predict` says on standard error: a bar, what went wrong, and a summary."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from agelens.types import Report
+
+PATIENCE = 0.5  # seconds before a bar is worth the time to load it
+TOLD_ONE_BY_ONE = 20
+
+
+def tell(line: str) -> None:
+    """One line on standard error, if there is one."""
+    if sys.stderr is not None:
+        sys.stderr.write(line + "\n")
+
+
+class Tally:
+    """Counts, and tells.
+
+    Args:
+        quiet: Tell nothing.
+        with_bar: Draw a bar where standard error is a terminal.
+
+    Attributes:
+        count: Finds out how many pictures there are; None where nobody can know.
+    """
+
+    def __init__(self, *, quiet: bool, with_bar: bool) -> None:
+        self.pictures = self.faces = self.skipped = self.unwritten = 0
+        self.errors: Counter[str] = Counter()
+        self._told = 0
+        self._start = time.monotonic()
+        self._quiet = quiet
+        self._with_bar = with_bar and not quiet and sys.stderr is not None and sys.stderr.isatty()
+        self.count: Callable[[], int] | None = None
+        self._total: int | None = None
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self._start = time.monotonic()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    @property
+    def failed(self) -> bool:
+        """Whether anything could not be read or written."""
+        return bool(self.errors or self.unwritten)
+
+    def add(self, report: Report, *, seen: bool) -> None:
+        """Counts a picture that is done; `seen`: the user reads the record itself, so an error needs no telling."""
+        self.pictures += 1
+        self.faces += len(report.faces)
+        if report.error is not None:
+            self.errors[report.error.code] += 1
+            if not seen:
+                self._warn(report.source, report.error.message)
+        self._draw()
+
+    def add_unwritten(self, source: str, why: str) -> None:
+        """Counts a picture whose copy or crops could not be written."""
+        self.unwritten += 1
+        self._warn(source, why)
+
+    def _warn(self, source: str, why: str) -> None:
+        self._told += 1
+        if self._quiet or self._told > TOLD_ONE_BY_ONE + 1:
+            return
+        line = f"agelens: {source!r}: {why}" if self._told <= TOLD_ONE_BY_ONE else "agelens: ... (see the records)"
+        if self._bar is not None:
+            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            tell(line)
+
+    def summarise(self, device: str, places: str) -> None:
+        """Tells the totals in one line; `places`: where they are."""
+        if self._quiet:
+            return
+        seconds = max(time.monotonic() - self._start, 1e-3)
+        rate = self.pictures / seconds
+        speed = f"{seconds:,.1f} s, {rate:,.{0 if rate >= 100 else 1}f} pictures/s, {device}"
+        tell(f"{self.done()}; {speed}{places}")
+
+    def done(self) -> str:
+        """What was done so far, in words."""
+        parts = [_count(self.pictures, "picture"), _count(self.faces, "face")]
+        if self.errors:
+            codes = ", ".join(f"{code} {count:,}" for code, count in self.errors.most_common())
+            parts.append(f"{_count(self.errors.total(), 'error')} ({codes})")
+        if self.unwritten:
+            parts.append(f"copies of {self.unwritten:,} not written")
+        if self.skipped:
+            parts.append(f"{_count(self.skipped, 'other file')} skipped")
+        return ", ".join(parts)
+
+    def _draw(self) -> None:
+        if not self._with_bar:
+            return
+        seconds = time.monotonic() - self._start
+        if self._bar is None:
+            if seconds < PATIENCE:
+                return
+            self._open_bar()
+        assert self._bar is not None
+        assert self._task is not None
+        words = f"{self.pictures / seconds:.1f}/s  {_count(self.faces, 'face')}"
+        if self.errors:
+            words += f"  {_count(self.errors.total(), 'error')}"
+        self._bar.update(self._task, completed=self.pictures, total=self._total, words=words)
+
+    def _open_bar(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            *(BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[words]}", markup=False)),
+            TimeRemainingColumn(compact=True),
+        )
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task = self._bar.add_task("pictures", total=None, words="")
+        self._bar.start()
+        if self.count is not None:
+            threading.Thread(target=self._count_all, name="agelens-count", daemon=True).start()
+
+    def _count_all(self) -> None:
+        assert self.count is not None
+        self._total = self.count()
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}{'' if number == 1 else 's'}"

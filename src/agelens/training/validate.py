@@ -1,0 +1,49 @@
+"""Measures a network on the validation faces of a crop set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from agelens.evaluation.metrics import measure_ages, measure_bands, measure_gender, worst_slice
+from agelens.groups import FAIRFACE
+from agelens.training.batches import still_crops
+from agelens.training.calibrate import softmax
+from agelens.training.loop import predict_crops
+from agelens.training.networks import AGE_BINS, FaceNetwork
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from agelens.training.crops import CropSet
+
+BANDS = tuple((float(low), float(120 if high is None else high)) for low, high in FAIRFACE)
+
+
+def measure(
+    age_probabilities: NDArray[np.float64], female: NDArray[np.float64], crops: CropSet, rows: NDArray[np.int64]
+) -> dict[str, float]:
+    """Figures of predictions for some faces of a crop set: (N, 101) and (N,)."""
+    years = age_probabilities @ np.arange(AGE_BINS)
+    low, high = crops.age_low[rows].astype(float), crops.age_high[rows].astype(float)
+    labels = crops.female[rows].astype(float)
+    exact = np.where(low == high, low, np.nan)
+    figures = measure_ages(years, exact) | measure_gender(female, labels)
+    if np.isnan(exact).all():
+        figures |= measure_bands(years, low, BANDS)
+    worst = worst_slice((female >= 0.5) == (labels >= 0.5), crops.race[rows])
+    return figures | ({} if worst is None else {"gender_min_race": worst})
+
+
+def make_judge(crops: CropSet, rows: NDArray[np.int64], widening: float, size: int) -> Callable[..., dict[str, float]]:
+    """A function that measures a network on the given faces."""
+    pixels = still_crops(crops, rows, widening, size)
+
+    def judge(network: FaceNetwork) -> dict[str, float]:
+        ages, genders = predict_crops(network, pixels)
+        female = 1 / (1 + np.exp(-genders.astype(np.float64)))
+        return measure(softmax(ages.astype(np.float64)), female, crops, rows)
+
+    return judge

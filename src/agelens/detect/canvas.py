@@ -110,7 +110,7 @@ def _resample(pixels: Pixels, box: tuple[float, float, float, float], size: tupl
         return part
     picture = PillowImage.fromarray(np.ascontiguousarray(part))
     inner = (box[0] - x0, box[1] - y0, box[2] - x0, box[3] - y0)
-    return np.asarray(picture.resize(size, PillowImage.Resampling.BILINEAR, box=inner, reducing_gap=2.0))
+    return np.asarray(picture.resize(size, PillowImage.Resampling.BILINEAR, box=inner, reducing_gap=1.0))
 
 
 def _round_up(length: int) -> int:

@@ -23,6 +23,8 @@ from agelens.types import Box, Detection, Image
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from agelens.detect.boxes import Floats
+
     from agelens.types import Point
 
 NEAR = 256  # canvas side for faces that fill the frame
@@ -46,7 +48,9 @@ UPRIGHT_BONUS = 0.01  # a turned reading must be better than the upright one by 
 PLAUSIBLE = 0.7  # from this score on, the first look counts even if the second sees nothing
 SURE = 0.8  # a face that the first look doubted must reach this in the second
 SURE_TURNED = 0.85  # and one that is turned this: turned, much looks like a face
-CROWD = 4
+CROWD = 4  # from so many certain faces on, what else is found needs less proof
+CERTAIN_IN_CROWD = 0.8
+DOUBTFUL_IN_CROWD = 0.5
 AGREEMENT = 0.5  # intersection over union of two readings of one face
 SAME_FACE = 0.4  # intersection over union
 INSIDE = 0.7
@@ -81,7 +85,7 @@ class FaceDetector:
 
     def __init__(self, options: SearchOptions | None = None, *, device: str = "cpu", threads: int = 1) -> None:
         self.options = options or SearchOptions()
-        self._network = YuNet(device=device, threads=threads)
+        self.network = YuNet(device=device, threads=threads)
 
     def detect(self, image: Image) -> list[Detection]:
         """Finds the faces of a picture.
@@ -105,7 +109,7 @@ class FaceDetector:
 
     def _look(self, image: Image, frame: Frame) -> Candidates:
         held = image.at_scale(frame.scale)
-        return frame.carry_back(self._network.look(lay_out(held.pixels, held.scale, frame), FLOOR))
+        return frame.carry_back(self.network.look(lay_out(held.pixels, held.scale, frame), FLOOR))
 
     @staticmethod
     def _merge(found: Candidates) -> Candidates:
@@ -113,13 +117,21 @@ class FaceDetector:
             return found
         return found.take(suppress(found.boxes, found.scores, overlap=SAME_FACE, containment=INSIDE))
 
-    def _confirm(self, image: Image, found: Candidates) -> Candidates:
-        """Looks again, from near, at what is not certain, and drops what does not stand up to it."""
-        certain = found.take(np.flatnonzero(found.scores >= CERTAIN))
-        turned_too = len(certain) < CROWD  # where many are upright, nobody lies on the side
-        kept = [certain]
-        for row in np.flatnonzero(found.scores < CERTAIN):
-            reading = self._look_close(image, found.take([int(row)]), turned_too=turned_too)
+    def _confirm(self, image: Image, found: Candidates, known: Candidates = NOTHING) -> Candidates:
+        """Looks again, from near, at what is not certain, and drops what does not stand up to it.
+
+        Args:
+            image: The picture.
+            found: What to confirm.
+            known: What was confirmed before.
+        """
+        certain = found.scores >= CERTAIN
+        crowd = int(certain.sum()) + int((known.scores >= CERTAIN).sum()) >= CROWD
+        if crowd:  # where many are certain and upright, nobody lies on the side, and less certainty is enough
+            certain = found.scores >= CERTAIN_IN_CROWD
+        kept = [found.take(np.flatnonzero(certain))]
+        for row in np.flatnonzero(~certain & (found.scores >= (DOUBTFUL_IN_CROWD if crowd else FLOOR))):
+            reading = self._look_close(image, found.take([int(row)]), turned_too=not crowd)
             if len(reading) and self._stands_up_from_afar(image, reading):
                 kept.append(reading)
         return self._merge(join(kept))
@@ -164,8 +176,8 @@ class FaceDetector:
             scale = min(scale * 2, deepest)
             tiles = join(self._look(image, Frame(tile, scale)) for tile in cut_tiles(image, scale))
             sides = (tiles.boxes[:, 2:] - tiles.boxes[:, :2]).max(axis=1, initial=0.0) * scale
-            new = self._merge(tiles.take(np.flatnonzero(sides <= LARGEST_IN_TILE)))
-            new = self._confirm(image, new)
+            new = _unlike(self._merge(tiles.take(np.flatnonzero(sides <= LARGEST_IN_TILE))), found)
+            new = self._confirm(image, new, found)
             found = self._merge(join([found, new.take(np.flatnonzero(new.scores >= SURE))]))
         return found
 
@@ -220,6 +232,17 @@ def cut_tiles(image: Image, scale: float) -> Iterator[Region]:
     for y, height in spans[1]:
         for x, width in spans[0]:
             yield Region(x, y, width, height)
+
+
+def _unlike(new: Candidates, known: Candidates) -> Candidates:
+    """Those of the new candidates that aren't among the known ones."""
+    known_there = [_overlaps(box, known.boxes) for box in new.boxes]
+    return new.take(np.flatnonzero(~np.array(known_there, dtype=bool)))
+
+
+def _overlaps(box: Floats, boxes: Floats) -> bool:
+    shared = intersect(box, boxes)
+    return bool((shared > SAME_FACE * (measure(box[None])[0] + measure(boxes) - shared)).any())
 
 
 def _square(face: Candidates, margin: float) -> Region:

@@ -73,11 +73,20 @@ class YuNet:
         planes = np.empty((1, 3, height, width), np.float32)
         for plane, channel in enumerate((2, 1, 0)):  # the network was trained on BGR, 0..255
             planes[0, plane] = canvas[:, :, channel]
-        outputs = self._session.run(None, {"input": planes})
+        outputs = self.forward(planes)
         return join(
             _decode_stride(stride, width // stride, [outputs[kind * 3 + level][0] for kind in range(4)], floor)
             for level, stride in enumerate(STRIDES)
         )
+
+    def forward(self, planes: Floats) -> list[Floats]:
+        """The raw outputs: classes, objectness, boxes and points, each at strides 8, 16 and 32.
+
+        Args:
+            planes: BGR 0..255, shape (1, 3, H, W).
+        """
+        outputs: list[Floats] = self._session.run(None, {"input": planes})
+        return outputs
 
 
 def _decode_stride(stride: int, columns: int, heads: list[Floats], floor: float) -> Candidates:

@@ -67,6 +67,11 @@ example: $(VENV)/installed  ## Draw the README's picture with the program itself
 
 bench: $(VENV)/installed-dev  ## Measure; the labelled pictures of AGELENS_DATA are used where they are
 	$(BIN)/python benchmarks/startup.py
+	@if [ -d "$(AGELENS_DATA)" ]; then \
+		set -e; for script in throughput detection; do $(BIN)/python benchmarks/$$script.py; done; \
+	else \
+		echo "$(AGELENS_DATA) is not there: throughput and detection were not measured (set AGELENS_DATA)"; \
+	fi
 
 model: $(VENV)/installed-dev  ## Train the model that ships again, from AGELENS_DATA
 	$(BIN)/python -m agelens.training.recipe

@@ -6,8 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
 from command import EXAMPLE
 from stand_in import model_bytes
+
+settings.register_profile("agelens", deadline=None)  # the machine may be busy
+settings.load_profile("agelens")
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +25,7 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """A folder of a portrait, the same in a subfolder under an odd name, a picture of nobody, and what is no picture."""
+    """A portrait, the same in a subfolder under an odd name, a picture of nobody, and what is no picture."""
     from PIL import Image
 
     folder = tmp_path / "photos"

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from command import EXAMPLE, on_terminal, records, run
 from stand_in import make_spec, model_bytes, with_metadata
 
@@ -139,6 +140,7 @@ def test_options_reach_the_rooms(stand_in: Path) -> None:
         (["predict", "x.jpg", "--groups", "0-12,14+"], "14 where 13 is due"),
         (["predict", "x.jpg", "--device", "gpu"], "is not a choice"),
         (["predict", "-", "--quiet"], "nothing to read"),
+        (["predict", ""], "a SOURCE is empty"),
         (["predict", "x.jpg", "-o", "y.pdf"], "what should 'y.pdf' be?"),
         (["predict", "x.jpg", "-o", "y.mp4"], "annotated videos are not made by this version"),
         (["models", "shw"], "Did you mean 'show'?"),

@@ -147,7 +147,7 @@ class ModelSpec:
                 f"the description inside {name} is incomplete or wrong ({type(error).__name__}: {error}); export the"
                 " model again with `agelens export`"
             ) from error
-        if spec.decode not in DECODES or not {"age", "gender"}.issuperset(spec.tasks) or not spec.tasks:
+        if spec.decode not in DECODES or not spec.tasks or any(task not in ("age", "gender") for task in spec.tasks):
             raise UnfitModelError(
                 f"{name} asks for what this version can't do: {spec.decode!r}, {spec.tasks}; install a newer version of"
                 " agelens"

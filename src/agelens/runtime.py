@@ -66,8 +66,8 @@ def open_session(model: bytes, *, name: str, device: str = "cpu", threads: int =
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Denormal weights made a graph 15 times slower; spinning threads burn a core that the decoder needs.
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    # Denormal weights made a graph 15 times slower, but `session.set_denormal_as_zero` would leave the caller's thread
+    # in that mode for good; so `agelens export` writes none. Spinning threads burn a core that the decoder needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = [PROVIDERS[device]]
     if device != "cpu":

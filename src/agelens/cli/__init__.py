@@ -30,7 +30,9 @@ def main() -> None:
     except BrokenPipeError:
         status = BROKEN_PIPE
     except KeyboardInterrupt:
-        sys.stderr.write("agelens: interrupted\n")
+        from agelens.cli.progress import tell
+
+        tell("agelens: interrupted")
         status = INTERRUPTED
     # Everything is written and closed. To take apart what was loaded, module by module, would take 0.05 s more.
     os._exit(status)
@@ -42,8 +44,8 @@ def run(arguments: Sequence[str]) -> int:
     `predict` has a way of its own past typer, whose import and set-up take longer than a prediction. What that way
     doesn't understand at once (a mistake, `--help`), it leaves to typer.
     """
-    gc.disable()  # loading makes many objects and no garbage
     if arguments[:1] == ["predict"] and "_AGELENS_COMPLETE" not in os.environ:
+        gc.disable()  # until all is loaded, which makes many objects and no garbage
         from agelens.cli.options import parse_quickly
 
         options = parse_quickly(arguments[1:])
@@ -51,6 +53,7 @@ def run(arguments: Sequence[str]) -> int:
             from agelens.cli.predict import predict
 
             return predict(options)
+        gc.enable()
     from agelens.cli.app import run_typer
 
     return run_typer(arguments)

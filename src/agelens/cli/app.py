@@ -132,7 +132,11 @@ def _make_predict() -> Callable[..., None]:
     def command(**found: object) -> None:
         from agelens.cli.predict import predict
 
-        raise typer.Exit(predict(make_options({name: value for name, value in found.items() if value is not None})))
+        try:
+            options = make_options({name: value for name, value in found.items() if value is not None})
+        except UsageError as error:
+            raise typer.BadParameter(error.message) from error
+        raise typer.Exit(predict(options))
 
     signature = _signature()
     command.__signature__ = signature  # type: ignore[attr-defined]

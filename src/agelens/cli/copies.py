@@ -37,6 +37,8 @@ class Copies:
         self._picture = outputs.picture
         self._copies = Places(outputs.folder, arguments, endings) if outputs.folder else None
         self._crops = Places(outputs.crops, arguments, endings) if outputs.crops else None
+        if self._copies and self._crops and self._copies.is_same_folder(self._crops):
+            self._crops = self._copies  # which knows the names that are taken
         threads = min(threads, THREADS)
         self._room = AHEAD * threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="agelens-copies")

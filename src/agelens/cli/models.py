@@ -66,9 +66,7 @@ def show_model(
 
 @app.command("verify")
 def verify_models(
-    models: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME|FILE]...", help="By default all that ship.")
-    ] = None,
+    models: Annotated[list[str] | None, typer.Argument(metavar="NAME|FILE", help="By default all that ship.")] = None,
 ) -> None:
     """Check that model files are whole, fit this version, and run."""
     with _exit_status():
@@ -138,7 +136,8 @@ def _in_a_line(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_in_a_line(inner)}" for key, inner in value.items())
     if isinstance(value, list):
-        return ", ".join(_in_a_line(inner) for inner in value)
+        between = "; " if any(isinstance(inner, list) for inner in value) else ", "
+        return between.join(_in_a_line(inner) for inner in value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -215,5 +215,7 @@ def make_options(found: Mapping[str, Any]) -> PredictOptions:
     Raises:
         UsageError: A value makes no sense.
     """
+    if "" in found["sources"]:  # an unset variable of a script, which must not mean the current folder
+        raise UsageError("a SOURCE is empty; for the current folder say .")
     values = {name: OPTIONS[name].read(text) if name in OPTIONS else text for name, text in found.items()}
     return PredictOptions(**values | {"sources": tuple(found["sources"])})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 import sys
@@ -22,7 +23,9 @@ MARK: Final = ".agelens."
 """In the name of a copy that lies beside its original."""
 
 _ENDINGS: Final = {"table": ".txt"}
-_PICTURES: Final = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".ppm")
+PICTURES: Final = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".ppm")
+"""As in `agelens.render`, which is not loaded where no picture is drawn; a test holds them together."""
+
 _VIDEOS: Final = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
 
 
@@ -53,9 +56,10 @@ class Outputs:
         """Whether the records themselves are seen on a terminal as they come."""
         return self.records is None and sys.stdout.isatty()
 
-    def told(self) -> str:
-        """Where everything is, for the summary; empty where all went to standard output."""
-        places = [str(place) for place in (self.picture, self.folder or self.records, self.crops) if place]
+    def told(self, *, failed: bool) -> str:
+        """Where everything is, for the summary; `failed`: not all could be read and written."""
+        picture = None if failed else self.picture
+        places = [str(place) for place in (picture, self.folder or self.records, self.crops) if place]
         return f" -> {', '.join(places)}" if places else ""
 
     def try_out(self) -> None:
@@ -83,7 +87,7 @@ def plan_outputs(options: PredictOptions) -> Outputs:
     """
     crops = Path(options.crops) if options.crops else None
     wanted = cast("Format | None", options.format)
-    out = options.output
+    out = None if options.output == "-" else options.output
     if out is None or _is_picture(out):
         if sys.stdout is None:
             raise OutputUnwritableError("standard output is closed; write to a file with -o OUT")
@@ -110,7 +114,7 @@ def _is_special(out: str) -> bool:
 
 
 def _is_picture(out: str) -> bool:
-    return Path(out).suffix.lower() in _PICTURES and not _is_folder(out)
+    return Path(out).suffix.lower() in PICTURES and not _is_folder(out)
 
 
 def _explain(out: str) -> str:
@@ -120,7 +124,7 @@ def _explain(out: str) -> str:
     if ending in _VIDEOS:
         return f"{out!r}: annotated videos are not made by this version; records and pictures are"
     return (
-        f"what should {out!r} be? Records end in .jsonl .json .csv .parquet, a picture in {' '.join(_PICTURES)}, and a"
+        f"what should {out!r} be? Records end in .jsonl .json .csv .parquet, a picture in {' '.join(PICTURES)}, and a"
         f" folder's name in / where it doesn't exist yet ({out}/)"
     )
 
@@ -149,6 +153,10 @@ class Places:
         self._named = {os.path.realpath(argument) for argument in arguments}
         self._taken: set[int] = set()
 
+    def is_same_folder(self, other: Places) -> bool:
+        """Whether both speak of one folder."""
+        return self._real == other._real
+
     def is_own(self, path: str) -> bool:
         """Whether a file met in a folder is a result of this or an earlier run, and so no input.
 
@@ -167,7 +175,8 @@ class Places:
         if ending.lower() not in self._endings:
             relative, ending = relative.with_name(relative.name + ".jpg"), ".jpg"
         stem = relative.name[: -len(ending)] + label
-        for mark in ("", MARK[:-1], *(f"{MARK[:-1]}-{count}" for count in range(2, 10_000))):
+        for count in itertools.count():
+            mark = (MARK[:-1] if count else "") + (f"-{count}" if count > 1 else "")
             path = self.folder / relative.with_name(f"{stem}{mark}{ending}")
             key = hash(str(path).casefold())
             if key not in self._taken and not self._may_be_input(path, marked=bool(mark)):

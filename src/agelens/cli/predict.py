@@ -47,7 +47,8 @@ def _predict(options: PredictOptions) -> int:
     copies = _open_copies(options, outputs, tally)
 
     def skip(path: str) -> None:
-        tally.skipped += not (copies and copies.is_own(path))
+        if not (copies and copies.is_own(path)):
+            tally.skipped += 1
 
     sources = _look_ahead(_find(options, copies, skip), options, outputs, tally)
     outputs.try_out()
@@ -67,7 +68,7 @@ def _predict(options: PredictOptions) -> int:
         where = f", saved in {outputs.records}" if outputs.records else ""
         tell(f"agelens predict: interrupted; {tally.done()}{where}")
         return 128 + interrupts.signal
-    tally.summarise(analyzer.device, outputs.told())
+    tally.summarise(analyzer.device, outputs.told(failed=tally.failed))
     return int(tally.failed)
 
 

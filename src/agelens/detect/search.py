@@ -52,6 +52,7 @@ CROWD = 4  # from so many certain faces on, what else is found needs less proof
 CERTAIN_IN_CROWD = 0.8
 DOUBTFUL_IN_CROWD = 0.5
 AGREEMENT = 0.5  # intersection over union of two readings of one face
+AGREEMENT_TURNED = 0.3  # of an upright and a turned one: whoever reads a turned face as upright misplaces its box
 SAME_FACE = 0.4  # intersection over union
 INSIDE = 0.7
 
@@ -141,13 +142,14 @@ class FaceDetector:
         region = _square(candidate, CLOSE_UP_MARGIN)
         best, best_score = NOTHING, 0.0
         for turns in range(4 if turned_too else 1):
-            reading = _agreeing(self._look(image, Frame(region, CLOSE_UP / region.width, turns)), candidate)
+            readings = self._look(image, Frame(region, CLOSE_UP / region.width, turns))
+            reading = _agreeing(readings, candidate, AGREEMENT_TURNED if turns else AGREEMENT)
             score = float(reading.scores[0]) if len(reading) else 0.0
             if turns and score < max(SURE_TURNED, best_score + UPRIGHT_BONUS):
                 continue
             if score > best_score:
                 best, best_score = reading, score
-            if best_score >= CERTAIN:
+            if not turns and best_score >= CERTAIN:
                 break
         first_score, least = float(candidate.scores[0]), self.options.min_score
         if best_score >= (least if first_score >= least else max(least, SURE)):
@@ -252,12 +254,12 @@ def _square(face: Candidates, margin: float) -> Region:
     return Region((x0 + x1 - side) / 2, (y0 + y1 - side) / 2, side, side)
 
 
-def _agreeing(readings: Candidates, candidate: Candidates) -> Candidates:
+def _agreeing(readings: Candidates, candidate: Candidates, agreement: float = AGREEMENT) -> Candidates:
     """The best of the readings whose box agrees with that of a single candidate; empty where none does."""
     box = candidate.boxes[0]
     shared = intersect(box, readings.boxes)
     union = measure(candidate.boxes)[0] + measure(readings.boxes) - shared
-    agrees = np.flatnonzero(shared > AGREEMENT * union)
+    agrees = np.flatnonzero(shared > agreement * union)
     return readings.take(agrees[[int(np.argmax(readings.scores[agrees]))]]) if agrees.size else NOTHING
 
 

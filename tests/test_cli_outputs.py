@@ -1,0 +1,206 @@
+"""`-o OUT` by what OUT is, and which name each copy gets."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from agelens.cli.outputs import Places
+from agelens.serialise import COLUMNS, read_jsonl
+from command import EXAMPLE, records, run
+
+ENDINGS = (".jpg", ".png", ".webp")
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_records_by_ending(photos: Path, stand_in: Path, tmp_path: Path) -> None:
+    for name in ("out.jsonl", "out.json", "out.csv", "out.parquet"):
+        done = run("predict", photos, "--model", stand_in, "-o", tmp_path / name)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.rstrip().endswith(f"-> {tmp_path / name}")
+    lines = records((tmp_path / "out.jsonl").read_text("utf-8"))
+    assert json.loads((tmp_path / "out.json").read_text("utf-8")) == lines
+    assert [len(report.faces) for report in read_jsonl(tmp_path / "out.jsonl")] == [1, 1, 0, 0, 1]
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == list(COLUMNS)
+    assert [row["error_code"] for row in rows] == ["", "", "empty_file", "", ""]
+    assert float(rows[0]["age_years"]) == lines[0]["faces"][0]["age"]["years"]
+
+
+def test_format_overrides_the_ending(stand_in: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.txt"
+    assert run("predict", EXAMPLE, "--model", stand_in, "-o", out, "--format", "csv").returncode == 0
+    assert out.read_text().startswith("schema,source,width")
+    for dash in ((), ("-o", "-")):
+        assert run("predict", EXAMPLE, "--model", stand_in, "--format", "json", *dash).stdout.startswith("[\n{")
+    assert run("predict", EXAMPLE, "--model", stand_in, "--format", "table").stdout.startswith("source ")
+
+
+def test_a_picture_of_a_single_input(stand_in: Path, tmp_path: Path) -> None:
+    out = tmp_path / "annotated.png"
+    done = run("predict", EXAMPLE, "--model", stand_in, "-o", out)
+    assert done.returncode == 0
+    assert len(records(done.stdout)) == 1
+    assert str(out) in done.stderr
+    with Image.open(out) as copy, Image.open(EXAMPLE) as original:
+        assert copy.size == original.size
+        changed = np.abs(np.asarray(copy, int) - np.asarray(original, int)).max(axis=2) > 40
+    assert changed[100:150, 175:186].any(), "the left side of the box"
+    assert not changed[100:150, 200:250].any(), "the face itself"
+    assert files(tmp_path) == {"annotated.png"}
+
+
+def test_a_picture_of_nobody_says_so(photos: Path, stand_in: Path, tmp_path: Path) -> None:
+    out = tmp_path / "annotated.png"
+    done = run("predict", photos / "nobody.webp", "--model", stand_in, "-o", out)
+    assert done.returncode == 0
+    assert records(done.stdout)[0]["faces"] == []
+    assert np.asarray(Image.open(out)).max() == 255, "white letters on a blue picture"
+
+
+def test_a_picture_that_could_not_be_made_is_not_told(stand_in: Path, tmp_path: Path) -> None:
+    done = run("predict", tmp_path / "none.jpg", "--model", stand_in, "-o", tmp_path / "annotated.jpg")
+    assert done.returncode == 1
+    assert records(done.stdout)[0]["error"]["code"] == "not_found"
+    assert "annotated.jpg" not in done.stderr
+    assert files(tmp_path) == set()
+
+
+def test_a_picture_of_several_inputs_is_refused(photos: Path, stand_in: Path, tmp_path: Path) -> None:
+    done = run("predict", photos, "--model", stand_in, "-o", tmp_path / "all.jpg")
+    assert done.returncode == 2
+    assert "-o all/" in done.stderr
+    assert not (tmp_path / "all.jpg").exists()
+
+
+def test_the_input_is_never_overwritten(photos: Path, stand_in: Path) -> None:
+    before = (photos / "a.jpg").read_bytes()
+    done = run("predict", photos / "a.jpg", "--model", stand_in, "-o", photos / "sub folder" / ".." / "a.jpg")
+    assert done.returncode == 2
+    assert "would overwrite the input" in done.stderr
+    assert (photos / "a.jpg").read_bytes() == before
+
+
+def test_a_folder_keeps_the_structure(photos: Path, stand_in: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = run("predict", photos, "--model", stand_in, "-o", out, "--crops", out / "faces")
+    assert (done.returncode, done.stdout) == (1, "")
+    copies = {"a.jpg", "a.png", "nobody.webp", "sub folder/ü #1 100%.jpg"}
+    crops = {"faces/a_1.jpg", "faces/a_1.png", "faces/sub folder/ü #1 100%_1.jpg"}
+    assert files(out) == {"predictions.jsonl"} | copies | crops
+    assert len(records((out / "predictions.jsonl").read_text("utf-8"))) == 5
+    with Image.open(out / "faces" / "a_1.jpg") as crop:
+        assert 100 < crop.width < 200
+
+
+def test_copies_and_crops_in_one_folder_do_not_collide(stand_in: Path, tmp_path: Path) -> None:
+    for name in ("a.jpg", "a_1.jpg"):
+        shutil.copy(EXAMPLE, tmp_path / name)
+    out = tmp_path / "out"
+    done = run("predict", tmp_path, "--model", stand_in, "-o", out, "--crops", out)
+    assert done.returncode == 0
+    assert files(out) == {"predictions.jsonl", "a.jpg", "a_1.jpg", "a_1.agelens.jpg", "a_1_1.jpg"}
+
+
+def test_a_folder_inside_the_input_is_no_input_the_second_time(photos: Path, stand_in: Path) -> None:
+    for _ in range(2):
+        done = run("predict", ".", "--model", stand_in, "-o", "out", cwd=photos)
+        assert "5 pictures, 3 faces" in done.stderr
+        assert "1 other file skipped" in done.stderr
+
+
+def test_copies_beside_their_originals_are_marked(photos: Path, stand_in: Path) -> None:
+    before = {name: (photos / name).read_bytes() for name in files(photos)}
+    for _ in range(2):
+        done = run("predict", photos, "--model", stand_in, "-o", photos)
+        assert "5 pictures, 3 faces" in done.stderr
+    marked = {"a.agelens.jpg", "a.agelens.png", "nobody.agelens.webp", "sub folder/ü #1 100%.agelens.jpg"}
+    assert files(photos) == set(before) | marked | {"predictions.jsonl"}
+    assert {name: (photos / name).read_bytes() for name in before} == before
+
+
+def test_unwritable_places_are_told_before_any_work(stand_in: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "none" / "out.jsonl", tmp_path / "file" / "out.csv", tmp_path / "file" / "copies"):
+        done = run("predict", EXAMPLE, "--model", "agelens-unknown", "-o", out)
+        assert done.returncode == 1, done.stderr
+        assert "cannot write" in done.stderr
+    assert files(tmp_path) == {"file"}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk(stand_in: Path) -> None:
+    done = run("predict", EXAMPLE, "--model", stand_in, "-o", "/dev/full", "--format", "jsonl")
+    assert done.returncode == 1
+    assert "no space is left" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_copy_that_cannot_be_written_stops_nothing(photos: Path, stand_in: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "a.png").mkdir(parents=True)
+    done = run("predict", photos, "--model", stand_in, "-o", out)
+    assert done.returncode == 1
+    assert "copies of 1 not written" in done.stderr
+    assert len(records((out / "predictions.jsonl").read_text("utf-8"))) == 5
+    assert {"a.jpg", "nobody.webp"} <= files(out)
+
+
+class TestPlaces:
+    def test_structure_from_the_common_folder_on(self, tmp_path: Path) -> None:
+        for name in ("a/1.jpg", "b/1.jpg", "b/c/2.jpg"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        out = tmp_path / "elsewhere"
+        two = Places(out, [str(tmp_path / "a"), str(tmp_path / "b")], ENDINGS)
+        assert two.choose(str(tmp_path / "a/1.jpg")) == out / "a/1.jpg"
+        assert two.choose(str(tmp_path / "b/1.jpg")) == out / "b/1.jpg"
+        one = Places(out, [str(tmp_path / "b")], ENDINGS)
+        assert one.choose(str(tmp_path / "b/c/2.jpg")) == out / "c/2.jpg"
+        pattern = Places(out, [str(tmp_path / "b" / "**" / "*.jpg")], ENDINGS)
+        assert pattern.choose(str(tmp_path / "b/c/2.jpg")) == out / "c/2.jpg"
+
+    def test_no_name_twice(self, tmp_path: Path) -> None:
+        places = Places(tmp_path / "out", [str(tmp_path)], ENDINGS)
+        chosen = [
+            places.choose(str(tmp_path / name)).name for name in ("a.jpg", "a.jpg", "A.JPG", "a.heic", "a.heic.jpg")
+        ]
+        assert chosen == ["a.jpg", "a.agelens.jpg", "A.agelens-2.JPG", "a.heic.jpg", "a.heic.agelens.jpg"]
+
+    def test_names_without_an_ending(self, tmp_path: Path) -> None:
+        places = Places(tmp_path / "out", [str(tmp_path)], ENDINGS)
+        assert places.choose(str(tmp_path / "IMG_1"), "_2") == tmp_path / "out" / "IMG_1_2.jpg"
+
+    def test_names_from_standard_input_spare_whatever_exists(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        shutil.copy(EXAMPLE, tmp_path / "a.jpg")
+        places = Places(tmp_path, ["-"], ENDINGS)
+        assert places.choose("a.jpg") == tmp_path / "a.agelens.jpg"
+        assert places.choose(os.fspath(tmp_path / "sub" / "b.jpg")) == tmp_path / "sub" / "b.jpg"
+        assert not places.is_own("a.jpg")
+
+    def test_a_named_file_in_the_folder_is_an_input(self, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        out.mkdir()
+        shutil.copy(EXAMPLE, out / "a.jpg")
+        places = Places(out, [str(tmp_path), str(out / "a.jpg")], ENDINGS)
+        assert not places.is_own(str(out / "a.jpg"))
+        assert places.is_own(str(out / "b.jpg"))
+        assert places.choose(str(tmp_path / "a.jpg")) == out / "a.agelens.jpg", "out/a.jpg is an input"
+
+    def test_web_addresses(self, tmp_path: Path) -> None:
+        places = Places(tmp_path, ["https://example.org/x/../a.png?size=2"], ENDINGS)
+        assert places.choose("https://example.org/x/../a.png?size=2") == tmp_path / "example.org" / "x" / "a.png"

@@ -1,0 +1,117 @@
+"""Pipes, signals, and a standard input that stays open."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from command import COMMAND, EXAMPLE, environment, records, start
+
+MANY = 300
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(MANY):
+        shutil.copy(EXAMPLE, folder / f"{number}.jpg")
+    return folder
+
+
+def wait_until_something_is_there(folder: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if sum(1 for _ in folder.glob("*.jpg")) >= 5:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"nothing appeared in {folder}")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_in_the_middle_what_is_finished_is_valid(
+    many: Path, tmp_path: Path, stand_in: Path, number: signal.Signals, status: int
+) -> None:
+    out = tmp_path / "out"
+    process = start("predict", many, "--model", stand_in, "-o", out)
+    wait_until_something_is_there(out)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    said = errors.decode()
+    assert process.returncode == status, said
+    assert "Traceback" not in said
+    assert said.count("\n") == 1
+    found = records((out / "predictions.jsonl").read_text("utf-8"))
+    assert 0 < len(found) < MANY
+    assert f"interrupted; {len(found)} pictures, {len(found)} faces, saved in {out / 'predictions.jsonl'}" in said
+    assert [Path(record["source"]).name for record in found] == [f"{number}.jpg" for number in range(len(found))]
+    copies = {path.name for path in out.glob("*.jpg")}
+    assert {Path(record["source"]).name for record in found} <= copies, "each record has its copy"
+    assert not list(out.glob(".*")), "no half-written file"
+
+
+def test_interrupted_while_standard_input_is_silent(stand_in: Path) -> None:
+    process = start("predict", "-", "--model", stand_in, stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{EXAMPLE}\n".encode())
+    process.stdin.flush()
+    line = process.stdout.readline()  # comes though the input stays open
+    assert len(json.loads(line)["faces"]) == 1
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.decode() == "agelens predict: interrupted; 1 picture, 1 face\n"
+
+
+def test_strict_ends_although_standard_input_stays_open(stand_in: Path) -> None:
+    process = start("predict", "-", "--model", stand_in, "--strict", stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    process.stdin.write(b"/nowhere/none.jpg\n")
+    process.stdin.flush()
+    assert process.wait(timeout=60) == 1
+    process.communicate()
+
+
+def test_a_reader_that_goes_away_is_no_drama(many: Path, stand_in: Path) -> None:
+    process = start("predict", many, "--model", stand_in)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    json.loads(process.stdout.readline())
+    process.stdout.close()
+    said = process.stderr.read().decode()
+    assert process.wait(timeout=60) == 141
+    assert said == ""
+    process.stderr.close()
+
+
+def test_closed_standard_output_is_told(stand_in: Path) -> None:
+    command = " ".join([*COMMAND, "predict", str(EXAMPLE), "--model", str(stand_in), ">&-"])
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, env=environment(), timeout=60)
+    assert done.returncode == 1
+    assert b"standard output is closed" in done.stderr
+
+
+def test_memory_does_not_grow_with_the_folder(many: Path, tmp_path: Path, stand_in: Path) -> None:
+    def peak(count: int) -> int:
+        names = "\n".join(str(many / f"{number % MANY}.jpg") for number in range(count))
+        process = start("predict", "-", "--model", stand_in, "-o", tmp_path / "out.jsonl", stdin=subprocess.PIPE)
+        assert process.stdin is not None
+        process.stdin.write(names.encode())
+        process.stdin.close()
+        _, status, usage = os.wait4(process.pid, 0)
+        assert status == 0
+        process.returncode = 0
+        for stream in (process.stdout, process.stderr):
+            assert stream is not None
+            stream.close()
+        return usage.ru_maxrss
+
+    assert peak(400) < 1.15 * peak(100)

@@ -1,0 +1,194 @@
+"""Model files that ship, the detector's origin, and sessions."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from agelens import zoo
+from agelens.detect.canvas import Frame, Region, lay_out
+from agelens.detect.yunet import YuNet
+from agelens.errors import DamagedModelError, DeviceError, UnknownModelError
+from agelens.runtime import DEVICES, PROVIDERS, open_session, resolve_device
+from agelens.types import Box
+from agelens.zoo import DEFAULT_MODEL, find_shipped, list_shipped, read_model, read_shipped
+from faces import PORTRAIT_FACE, overlap, portrait
+from stand_in import model_bytes
+
+ROOT = Path(__file__).parent.parent
+PUBLISHED = Path(__file__).parent / "assets" / "face_detection_yunet_2023mar.onnx"
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the folder of models, to be damaged."""
+    models = tmp_path / "models"
+    models.mkdir()
+    for file in (ROOT / "src" / "agelens" / "models").iterdir():
+        if file.is_file():
+            (models / file.name).write_bytes(file.read_bytes())
+    monkeypatch.setattr(zoo.resources, "files", lambda package: models)
+    return models
+
+
+@pytest.fixture(scope="module")
+def derivation() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("derive_yunet", ROOT / "tools" / "derive_yunet.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# The manifest -------------------------------------------------------------------------------------------------------
+
+
+def test_every_model_that_ships_is_whole_and_listed() -> None:
+    shipped = list_shipped()
+    folder = ROOT / "src" / "agelens" / "models"
+    assert {model.file for model in shipped} == {file.name for file in folder.glob("*.onnx")}
+    assert len({model.name for model in shipped}) == len(shipped)
+    for model in shipped:
+        assert hashlib.sha256(read_shipped(model.name)).hexdigest() == model.sha256
+        assert model.role in ("detector", "estimator")
+        assert model.licence
+        assert model.about
+        assert len(read_shipped(model.name)) <= 10_000_000
+
+
+def test_models_that_ship_open_by_name() -> None:
+    assert find_shipped("yunet").role == "detector"
+    assert read_model("yunet") == read_shipped("yunet")
+
+
+def test_a_damaged_file_is_told_from_a_whole_one(package: Path) -> None:
+    file = package / find_shipped("yunet").file
+    data = bytearray(file.read_bytes())
+    data[1000] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(DamagedModelError, match=r"is damaged: sha256 .*install agelens again"):
+        read_shipped("yunet")
+    file.unlink()
+    with pytest.raises(DamagedModelError, match="can't be read"):
+        read_shipped("yunet")
+
+
+@pytest.mark.parametrize("text", [None, "", "{", '{"a": 1}', '[{"name": "x"}]', "3", '[["yunet"]]'])
+def test_a_broken_manifest_is_told(package: Path, text: str | None) -> None:
+    manifest = package / "models.json"
+    manifest.unlink() if text is None else manifest.write_text(text)
+    with pytest.raises(DamagedModelError, match="install agelens again"):
+        list_shipped()
+
+
+@pytest.mark.parametrize("name", ["agelens_base", "agelens-bas", "Agelens-Base", "agelens", "base"])
+def test_an_unknown_model_suggests_the_nearest(package: Path, name: str) -> None:
+    entry = json.loads((package / "models.json").read_text())[0] | {"name": DEFAULT_MODEL, "role": "estimator"}
+    (package / "models.json").write_text(json.dumps([entry]))
+    with pytest.raises(UnknownModelError, match=r"did you mean 'agelens-base'\? A file") as caught:
+        read_model(name)
+    assert caught.value.exit_status == 3
+
+
+def test_a_model_like_no_other_is_told_what_there_is() -> None:
+    with pytest.raises(UnknownModelError, match=r"there are: .*yunet.*\. A file of your own"):
+        read_model("resnet152")
+
+
+# One's own files ----------------------------------------------------------------------------------------------------
+
+
+def test_a_file_of_ones_own_is_read_by_its_path(tmp_path: Path) -> None:
+    file = tmp_path / "Ü b.ONNX"
+    file.write_bytes(model_bytes())
+    assert read_model(str(file)) == model_bytes()
+
+
+def test_a_path_that_is_no_file_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "folder.onnx"
+    folder.mkdir()
+    for path in (tmp_path / "none.onnx", folder, tmp_path / "a.onnx" / "b.onnx", "\0.onnx"):
+        with pytest.raises(UnknownModelError, match="there is no model file"):
+            read_model(str(path))
+
+
+# The detector's origin ----------------------------------------------------------------------------------------------
+
+
+def test_the_published_detector_is_the_published_one(derivation: ModuleType) -> None:
+    digest = hashlib.sha256(PUBLISHED.read_bytes()).hexdigest()
+    assert digest == derivation.PUBLISHED_SHA256
+    assert digest.startswith("8f2383e4dd3cfbb4")
+    assert len(PUBLISHED.read_bytes()) == 232_589
+
+
+def test_the_detector_that_ships_is_derived_from_it(derivation: ModuleType) -> None:
+    assert derivation.derive(PUBLISHED.read_bytes()) == read_shipped("yunet")
+
+
+def test_nothing_else_is_derived(derivation: ModuleType) -> None:
+    with pytest.raises(SystemExit, match="not the published"):
+        derivation.derive(PUBLISHED.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize("content", ["portrait", "noise", "grey"])
+def test_both_detectors_answer_bit_by_bit_alike(content: str) -> None:
+    if content == "portrait":
+        canvas = lay_out(portrait(), 1.0, Frame(Region(0, 0, 512, 512), 1.25))
+    elif content == "noise":
+        canvas = np.random.default_rng(0).integers(0, 256, (640, 640, 3), dtype=np.uint8)
+    else:
+        canvas = np.full((640, 640, 3), 127, np.uint8)
+    planes = np.ascontiguousarray(canvas[None, :, :, ::-1].transpose(0, 3, 1, 2), dtype=np.float32)
+    assert planes.shape == (1, 3, 640, 640)
+    published = open_session(PUBLISHED.read_bytes(), name="published")
+    ours = open_session(read_shipped("yunet"), name="yunet")
+    outputs = [node.name for node in published.get_outputs()]
+    assert outputs == [node.name for node in ours.get_outputs()]
+    assert outputs == [f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in (8, 16, 32)]
+    for one, other in zip(published.run(None, {"input": planes}), ours.run(None, {"input": planes}), strict=True):
+        assert np.array_equal(one, other)
+
+
+# Sessions -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_device_is_what_is_there() -> None:
+    available = onnxruntime.get_available_providers()
+    expected = "cuda" if PROVIDERS["cuda"] in available else "cpu"
+    assert resolve_device() == resolve_device("auto") == expected
+    assert resolve_device("cpu") == "cpu"
+
+
+@pytest.mark.parametrize("device", ["gpu", "", "CPU", "cuda:0"])
+def test_an_unknown_device_is_told_which_there_are(device: str) -> None:
+    with pytest.raises(DeviceError, match=f"choose one of {', '.join(DEVICES)}"):
+        resolve_device(device)
+
+
+def test_a_device_that_is_not_offered_is_refused_and_not_replaced() -> None:
+    missing = [name for name, provider in PROVIDERS.items() if provider not in onnxruntime.get_available_providers()]
+    for device in missing:
+        with pytest.raises(DeviceError, match=f"'{device}' is not offered.*offers: .*cpu"):
+            resolve_device(device)
+
+
+def test_a_session_that_cannot_open_says_so_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DamagedModelError, match="the model mine can't be opened") as caught:
+        open_session(b"\x08\x08" + b"rubbish" * 20, name="mine")
+    assert "\n" not in caught.value.message
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize("side", [192, 256, 480, 832])
+def test_the_derived_detector_runs_at_sizes_it_was_not_published_for(side: int) -> None:
+    found = YuNet().look(lay_out(portrait(), 1.0, Frame(Region(0, 0, 512, 512), side / 512)), 0.6)
+    best = int(found.scores.argmax())
+    x0, y0, x1, y1 = (float(value) * 512 / side for value in found.boxes[best])
+    assert overlap(Box(x0, y0, x1 - x0, y1 - y0), PORTRAIT_FACE) > 0.5

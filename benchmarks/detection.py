@@ -4,8 +4,8 @@ Prints a table to standard error and the same figures as JSON to standard output
 
 - counted photos: recall (found, at most as many as counted) and surplus (found beyond the count), pictures of nobody;
 - failure to acquire: the share of each pack's pictures in which no face is found;
-- turned: of the faces found upright on a canvas, how many are found turned by 90, 180 and 270 degrees, and how many of
-  those with the right roll.
+- turned: of the faces found upright on a canvas, how many are found turned by 90, 180 and 270 degrees, how many with
+  the right roll, and by how many years the age changes on median.
 
     AGELENS_DATA=../shared/data python benchmarks/detection.py [--limit N] [--turned N] [--only photos,packs,turned]
 """
@@ -29,10 +29,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agelens.analyzer import DETAIL, count_cores
+from agelens.analyzer import DETAIL, Analyzer, count_cores
 from agelens.decode import decode
 from agelens.detect import FaceDetector
-from agelens.types import Detection, Image
+from agelens.types import Face
 
 PACKS = ("utkface-test", "aaf-test", "adience-test", "fairface-test")
 CANVAS = (800, 600)
@@ -112,41 +112,51 @@ def fail_to_acquire(detector: FaceDetector, data: Path, pack: str, limit: int | 
     }
 
 
-def paste_turned(chip: NDArray[np.uint8], turns: int, canvas: tuple[int, int] = CANVAS) -> Image:
+def paste_turned(chip: NDArray[np.uint8], turns: int, canvas: tuple[int, int] = CANVAS) -> NDArray[np.uint8]:
     """A chip, turned counter-clockwise by quarter turns, in the middle of a grey canvas (width, height)."""
     turned = np.rot90(chip, turns)
     pixels = np.full((canvas[1], canvas[0], 3), 127, np.uint8)
     top, left = (canvas[1] - turned.shape[0]) // 2, (canvas[0] - turned.shape[1]) // 2
     pixels[top : top + turned.shape[0], left : left + turned.shape[1]] = turned
-    return Image(pixels, *canvas)
+    return pixels
 
 
-def roll_of(face: Detection) -> float:
+def roll_of(face: Face) -> float:
     """Degrees by which the eyes' line is turned, counter-clockwise as seen."""
     (right_x, right_y), (left_x, left_y) = face.landmarks[:2]
     return -math.degrees(math.atan2(left_y - right_y, left_x - right_x))
 
 
-def find_turned(detector: FaceDetector, data: Path, pack: str, count: int) -> dict[str, Any]:
-    """Of the faces found upright, the share that is found turned, and of those the share with the right roll."""
+def find_turned(analyzer: Analyzer, data: Path, pack: str, count: int) -> dict[str, Any]:
+    """Of the faces found upright, the share found turned, the share with the right roll, and the change of age."""
     upright = 0
     found = dict.fromkeys((90, 180, 270), 0)
     rolled = dict.fromkeys(found, 0)
+    aged: dict[int, list[float]] = {degrees: [] for degrees in found}
     for _, blob in read_pictures(data / f"{pack}.tar", count):
         chip = decode(blob).pixels
-        if not detector.detect(paste_turned(chip, 0)):
+        straight = analyzer.predict(paste_turned(chip, 0))
+        if not straight:
             continue
         upright += 1
         for degrees in found:
-            faces = detector.detect(paste_turned(chip, degrees // 90))
+            faces = analyzer.predict(paste_turned(chip, degrees // 90))
             found[degrees] += bool(faces)
             rolled[degrees] += any(abs(wrap(roll_of(face) - degrees)) <= ROLL_TOLERANCE for face in faces)
+            aged[degrees] += [abs(years_of(faces[0]) - years_of(straight[0]))] if faces else []
     return {
         "chips": count,
         "upright": upright,
         **{f"found_{degrees}": n / upright for degrees, n in found.items()},
         **{f"right_roll_{degrees}": n / upright for degrees, n in rolled.items()},
+        **{f"median_change_of_age_{degrees}": float(np.median(changes)) for degrees, changes in aged.items()},
     }
+
+
+def years_of(face: Face) -> float:
+    """The estimated age."""
+    assert face.age is not None
+    return face.age.years
 
 
 def wrap(degrees: float) -> float:
@@ -160,7 +170,7 @@ def print_table(figures: dict[str, dict[str, Any]]) -> None:
         for key, value in values.items():
             if isinstance(value, int | float):
                 shown = f"{value:.4f}" if isinstance(value, float) else str(value)
-                sys.stderr.write(f"{title:<16}{key:<24}{shown:>10}\n")
+                sys.stderr.write(f"{title:<16}{key:<26}{shown:>10}\n")
 
 
 def main() -> None:
@@ -182,8 +192,9 @@ def main() -> None:
         for pack in PACKS:
             figures[pack] = fail_to_acquire(detector, data, pack, arguments.limit)
     if "turned" in parts:
+        analyzer = Analyzer(threads=1)
         for pack in ("utkface-test", "fairface-test"):
-            figures[f"turned {pack.split('-')[0]}"] = find_turned(detector, data, pack, arguments.turned)
+            figures[f"turned {pack.split('-')[0]}"] = find_turned(analyzer, data, pack, arguments.turned)
     print_table(figures)
     json.dump(figures, sys.stdout, indent=2)
     sys.stdout.write("\n")

@@ -10,6 +10,8 @@ Run: `python benchmarks/throughput.py [--pictures 2000] [--data ../shared/data]`
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import json
 import os
 import random
@@ -22,7 +24,6 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,12 +58,14 @@ class Recorder(YuNet):
 
 
 def make_photos(archive: Path, folder: Path, count: int) -> list[Path]:
-    """JPEG photos of 1 to 2 megapixels with one to seven faces, scaled from those of the pack."""
+    """JPEG photos of 1 to 2 megapixels with one to seven faces, scaled from the counted ones of the pack."""
     folder.mkdir(parents=True)
     with tarfile.open(archive) as pack:
-        members = [m for m in pack.getmembers() if m.isfile() and Path(m.name).stem.startswith(("group", "single"))]
-        files = [pack.extractfile(member) for member in members]
-        photos = [PillowImage.open(BytesIO(file.read())).convert("RGB") for file in files if file]
+        table = pack.extractfile("photos/faces.csv")
+        rows = csv.DictReader(io.TextIOWrapper(table, "utf-8")) if table else []
+        counted = [row["path"] for row in rows if row["n_faces"] not in ("", "0")]
+        files = [pack.extractfile(f"photos/{name}") for name in counted]
+        photos = [PillowImage.open(io.BytesIO(file.read())).convert("RGB") for file in files if file]
     photos = [photo for photo in photos if max(photo.size) >= 1024]
     rng = random.Random(1)
     paths: list[Path] = []

@@ -229,8 +229,8 @@ def test_a_portrait_turned_upright_is_the_same_crop() -> None:
     assert np.abs(crop.astype(int) - again).mean() < 1.0
 
 
-@pytest.mark.parametrize(("detail", "mean"), [(1280, 1.2), (700, 3.0)])
-def test_a_crop_hardly_depends_on_where_decoding_began(detail: int, mean: float) -> None:
+@pytest.mark.parametrize("detail", [1280, 700])
+def test_a_crop_hardly_depends_on_where_decoding_began(detail: int) -> None:
     large = PillowImage.fromarray(portrait()).resize((3000, 4000), PillowImage.Resampling.BICUBIC, (0, 0, 384, 512))
     buffer = io.BytesIO()
     large.save(buffer, "JPEG", quality=92)
@@ -239,7 +239,7 @@ def test_a_crop_hardly_depends_on_where_decoding_began(detail: int, mean: float)
     reduced, full = decode(buffer.getvalue(), detail=detail), decode(buffer.getvalue())
     assert reduced.scale < 0.51
     a, b = align(reduced, landmarks, GEOMETRY).astype(int), align(full, landmarks, GEOMETRY)
-    assert np.abs(a - b).mean() < mean
+    assert np.abs(a - b).mean() < 3.0
     assert abs(a.mean() - b.mean()) < 0.2
 
 

@@ -7,7 +7,6 @@ import math
 
 import numpy as np
 import pytest
-from faces import as_image, background, counted_photos, resized, sample
 from PIL import Image as PillowImage
 
 from agelens.align import CropGeometry, align
@@ -15,6 +14,7 @@ from agelens.analyzer import DETAIL
 from agelens.decode import decode
 from agelens.detect import FaceDetector, central_face
 from agelens.types import Detection
+from faces import as_image, background, counted_photos, resized, sample
 
 pytestmark = pytest.mark.data
 
@@ -86,7 +86,7 @@ def check_turned(detector: FaceDetector, count: int) -> None:
             rolled[turns] += any(roll_is(face, 90 * turns) for face in faces)
     assert upright >= 0.97 * count
     assert (found[1:] / upright >= 0.97).all(), found
-    assert (rolled[1:] / upright >= 0.94).all(), rolled
+    assert (rolled[1:] / upright >= 0.97).all(), rolled
 
 
 def test_turned_chips_are_found_with_their_roll(detector: FaceDetector) -> None:
@@ -112,7 +112,7 @@ def test_a_turned_chip_gives_the_crop_of_the_upright_one(detector: FaceDetector)
                 crops.append(align(image, central_face(image, faces).landmarks, geometry).astype(int))
         differences += [np.abs(crop - crops[0]).mean() for crop in crops[1:]]
     assert len(differences) >= 70
-    assert np.median(differences) < 12
+    assert np.median(differences) < 25  # of 255: the landmarks of a turned face are a little less exact
 
 
 @pytest.mark.parametrize("side", [24, 32])

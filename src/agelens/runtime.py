@@ -17,6 +17,7 @@ PROVIDERS = {
     "openvino": "OpenVINOExecutionProvider",
 }
 DEVICES = ("auto", *PROVIDERS)
+ort.disable_telemetry_events()  # builds for Windows would report events
 RUNTIME_ERRORS = (
     ort_state.EPFail,
     ort_state.Fail,

@@ -17,7 +17,7 @@ from agelens.cli.progress import tell
 from agelens.errors import UsageError
 from agelens.formats import EXTENSIONS
 
-COMMANDS: Final = ("predict", "prepare", "models")
+COMMANDS: Final = ("predict", "prepare", "train", "evaluate", "export", "models")
 """Each is a module here, loaded when it is called."""
 
 EPILOG: Final = """\
@@ -76,6 +76,9 @@ def make_app(called: str = "") -> typer.Typer:
     for name in [called] if called in COMMANDS else COMMANDS:
         if name == "predict":
             app.command(name, help=PREDICT_HELP, epilog=PREDICT_EPILOG, context_settings=SETTINGS)(_make_predict())
+        elif name in ("train", "export"):
+            module = import_module(f"agelens.cli.{name}")
+            app.command(name, help=module.HELP, epilog=module.EPILOG, context_settings=SETTINGS)(module.command)
         else:
             app.add_typer(import_module(f"agelens.cli.{name}").app, name=name, context_settings=SETTINGS)
     return app

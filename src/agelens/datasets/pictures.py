@@ -7,6 +7,7 @@ file. A compressed tar has no places to go to; `unpack` writes it into a folder.
 from __future__ import annotations
 
 import os
+import shutil
 import tarfile
 import threading
 import zipfile
@@ -191,10 +192,23 @@ def unpack(archive: Path, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with tarfile.open(archive, "r:*") as opened:
-            opened.extractall(folder, filter="data")
+            for member in opened:
+                _unpack_member(opened, member, folder)
     except (tarfile.TarError, EOFError) as error:
         raise DamagedDatasetError(f"{archive} cannot be unpacked: {error}. Copy or download it again") from error
     return folder
+
+
+def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    """Writes one file; links and devices are passed over, as no data set needs them."""
+    target = folder / member.name
+    if not target.resolve().is_relative_to(folder.resolve()):
+        raise DamagedDatasetError(f"{archive.name} holds {member.name!r}, which would leave {folder}: do not trust it")
+    content = archive.extractfile(member) if member.isfile() else None
+    if content is not None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as file:
+            shutil.copyfileobj(content, file)
 
 
 def is_picture(name: str) -> bool:

@@ -11,6 +11,8 @@ from PIL import Image as PillowImage
 
 from agelens.detect.yunet import Candidates
 
+from agelens.types import Image
+
 if TYPE_CHECKING:
     from agelens.detect.yunet import Floats
     from agelens.types import Pixels
@@ -100,6 +102,20 @@ def lay_out(pixels: Pixels, held_scale: float, frame: Frame) -> Pixels:
         part = _resample(pixels, (x0, y0, x1, y1), (part_width, part_height))
         target[top : top + part_height, left : left + part_width] = part
     return canvas
+
+
+def shrink(image: Image, scale: float) -> Image:
+    """The whole picture held at another scale; a large one is averaged over whole pixels first."""
+    held = image.at_scale(scale)
+    width, height = (max(round(side * scale), 1) for side in (image.width, image.height))
+    pixels = held.pixels
+    divisor = pixels.shape[1] // width
+    if divisor > 1 and abs(divisor * width - pixels.shape[1]) < divisor:
+        pixels = np.asarray(PillowImage.fromarray(pixels).reduce(divisor))
+    elif (width, height) != (pixels.shape[1], pixels.shape[0]):
+        kind = PillowImage.Resampling.BOX if width < pixels.shape[1] else PillowImage.Resampling.BILINEAR
+        pixels = np.asarray(PillowImage.fromarray(pixels).resize((width, height), kind, reducing_gap=1.0))
+    return Image(pixels, image.width, image.height)
 
 
 def _resample(pixels: Pixels, box: tuple[float, float, float, float], size: tuple[int, int]) -> Pixels:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from agelens.detect.boxes import intersect, measure, suppress
-from agelens.detect.canvas import Frame, Region, lay_out
+from agelens.detect.canvas import Frame, Region, lay_out, shrink
 from agelens.detect.yunet import NOTHING, Candidates, YuNet, join
 from agelens.types import Box, Detection, Image
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from agelens.detect.boxes import Floats
-
     from agelens.types import Point
 
 NEAR = 256  # canvas side for faces that fill the frame
 FAR = 640  # canvas side for the faces of a common photo
+FAR_LEAST, FAR_MOST = 560, 820  # a picture reduced by a whole number costs less than one resized; so much may differ
 SMALL_PICTURE = 400  # up to this longer side, NEAR shows all there is
 FLOOR = 0.35  # least score of a candidate that is worth a second look
 CERTAIN = 0.9  # from this score on, a face is upright and needs no second look
@@ -94,19 +94,27 @@ class FaceDetector:
         Returns:
             From left to right, then from top to bottom; boxes are clipped to the picture.
         """
-        longer = max(image.width, image.height)
-        sides = [NEAR] if longer <= SMALL_PICTURE else [min(FAR, longer), NEAR]
-        found = self._merge(join(self._look_whole(image, side / longer) for side in sides))
+        views = self._views(image)
+        found = self._merge(join(self._look_whole(view) for view in views))
         confirmed = self._confirm(image, found)
-        confirmed = self._search_deeper(image, confirmed, sides[0] / longer)
+        confirmed = self._search_deeper(image, confirmed, views[0].scale)
         if not len(confirmed):
-            turned = join(self._look_whole(image, side / longer, turns) for side in sides for turns in (1, 2, 3))
+            turned = join(self._look_whole(view, turns) for view in views for turns in (1, 2, 3))
             confirmed = self._confirm(image, self._merge(turned))
             confirmed = confirmed.take(np.flatnonzero(confirmed.scores >= CERTAIN))
         return self._select(image, confirmed)
 
-    def _look_whole(self, image: Image, scale: float, turns: int = 0) -> Candidates:
-        return self._look(image, Frame(Region(0.0, 0.0, image.width, image.height), scale, turns))
+    @staticmethod
+    def _views(image: Image) -> list[Image]:
+        """The whole picture at the sizes at which it is looked at, largest first."""
+        longer = max(image.width, image.height)
+        if longer <= SMALL_PICTURE:
+            return [shrink(image, NEAR / longer)]
+        far = shrink(image, choose_scale(longer))
+        return [far, shrink(far, NEAR / longer)]
+
+    def _look_whole(self, view: Image, turns: int = 0) -> Candidates:
+        return self._look(view, Frame(Region(0.0, 0.0, view.width, view.height), view.scale, turns))
 
     def _look(self, image: Image, frame: Frame) -> Candidates:
         held = image.at_scale(frame.scale)
@@ -126,15 +134,20 @@ class FaceDetector:
             found: What to confirm.
             known: What was confirmed before.
         """
-        certain = found.scores >= CERTAIN
-        crowd = int(certain.sum()) + int((known.scores >= CERTAIN).sum()) >= CROWD
-        if crowd:  # where many are certain and upright, nobody lies on the side, and less certainty is enough
-            certain = found.scores >= CERTAIN_IN_CROWD
-        kept = [found.take(np.flatnonzero(certain))]
-        for row in np.flatnonzero(~certain & (found.scores >= (DOUBTFUL_IN_CROWD if crowd else FLOOR))):
-            reading = self._look_close(image, found.take([int(row)]), turned_too=not crowd)
-            if len(reading) and self._stands_up_from_afar(image, reading):
+        certain = int((known.scores >= CERTAIN).sum())
+        kept = []
+        for row in np.argsort(-found.scores, kind="stable"):
+            candidate, score = found.take([int(row)]), float(found.scores[row])
+            # Where many are certain and upright, nobody lies on the side, and less certainty is enough.
+            crowd = certain >= CROWD
+            if score >= (CERTAIN_IN_CROWD if crowd else CERTAIN):
+                kept.append(candidate)
+            elif score >= (DOUBTFUL_IN_CROWD if crowd else FLOOR):
+                reading = self._look_close(image, candidate, turned_too=not crowd)
+                if not len(reading) or not self._stands_up_from_afar(image, reading):
+                    continue
                 kept.append(reading)
+            certain += bool(len(kept)) and kept[-1].scores[0] >= CERTAIN
         return self._merge(join(kept))
 
     def _look_close(self, image: Image, candidate: Candidates, *, turned_too: bool) -> Candidates:
@@ -221,6 +234,16 @@ def central_face(image: Image, faces: Sequence[Detection]) -> Detection:
         return math.hypot(x, y) - 0.5 * min(1.0, face.box.width / image.width)
 
     return min(faces, key=distance)
+
+
+def choose_scale(longer: int) -> float:
+    """At what scale a photo of so many pixels is looked at: about FAR, by a whole number where that comes near."""
+    if longer <= FAR_MOST:
+        return 1.0
+    for divisor in range(2, longer // FAR_LEAST + 1):
+        if FAR_LEAST <= longer / divisor <= FAR_MOST:
+            return 1 / divisor
+    return FAR / longer
 
 
 def cut_tiles(image: Image, scale: float) -> Iterator[Region]:

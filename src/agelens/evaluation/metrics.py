@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 
 
 def nearest_band(ages: Floats, bands: Sequence[Band]) -> NDArray[np.int64]:
-    """Index of the band (first year, last year) that each age lies in or is nearest to, shape (N,); ties to the younger.
+    """Index of the band (first year, last year) that each age lies in or is nearest to, (N,); ties to the younger.
 
-    A band reaches to the end of its last year: 29.9 lies in (20, 29).
+    A band reaches to the end of its last year: 29.9 lies in (20, 29). From outside, its distance is that to its first
+    or last year as a number.
     """
-    low = np.array([band[0] for band in bands])
-    high = np.array([band[1] + 1 for band in bands])
+    low = np.array([band[0] for band in bands], float)
+    high = np.array([band[1] for band in bands], float)
     age = np.asarray(ages, float)[:, None]
-    outside = np.where(age < low, low - age, np.where(age >= high, age - high + 1e-9, 0.0))
+    inside = (age >= low) & (age < high + 1)
+    outside = np.where(inside, 0.0, np.minimum(np.abs(age - low), np.abs(age - high)))
     return np.asarray(outside.argmin(axis=1))
 
 

@@ -13,7 +13,6 @@ import os
 import re
 import stat
 import unicodedata
-import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ from agelens.errors import (
 )
 from agelens.formats import EXTENSIONS, SNIFF_BYTES, sniff
 from agelens.limits import DEFAULT_LIMITS, Limits, check_bytes
-from agelens.sources.web import fetch, is_web_address
+from agelens.sources.address import is_web_address, local_path
 
 _SKIPPED_FOLDERS: Final = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
 _SKIPPED_FILES: Final = frozenset({"thumbs.db", "desktop.ini"})
@@ -71,13 +70,15 @@ class Source:
             return _read_file(self.path, limits)
         if not self.allow_url:
             raise UrlNotAllowedError(f"{self.name!r} is a web address: allow it with --allow-url, or download it")
+        from agelens.sources.web import fetch
+
         return fetch(self.name, limits)
 
 
 def as_source(name: str | os.PathLike[str], *, allow_url: bool = False) -> Source:
     """The one source of that very name: no folder is searched, no pattern matched."""
     text = os.fsdecode(name)
-    return Source(text, None, allow_url) if is_web_address(text) else Source(text, _local_path(text))
+    return Source(text, None, allow_url) if is_web_address(text) else Source(text, local_path(text))
 
 
 def find_sources(
@@ -135,14 +136,6 @@ def _find(text: str, allow_url: bool, on_skip: OnSkip | None) -> Iterator[Source
         yield from _match(source.path, on_skip)
     else:
         yield source
-
-
-def _local_path(text: str) -> str:
-    """The path of a `file://` address; any other text as it is."""
-    if not text.lower().startswith("file://"):
-        return text
-    host, slash, path = text[len("file://") :].partition("/")
-    return urllib.request.url2pathname(slash + path) if host in {"", "localhost"} else text
 
 
 def _is_folder(path: Path) -> bool:

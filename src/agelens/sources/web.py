@@ -11,19 +11,14 @@ from typing import Final
 
 from agelens.errors import UrlFetchError
 from agelens.limits import Limits, check_bytes
+from agelens.sources.address import is_web_address
 
 TIMEOUT: Final = 30.0
 """Seconds: for each wait on the network, and for the body of one answer."""
 
-SCHEMES: Final = ("http://", "https://")
 _MOST_REDIRECTS: Final = 5
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _CHUNK: Final = 1 << 16
-
-
-def is_web_address(text: str) -> bool:
-    """Whether `text` starts with http:// or https://; a file named http_photo.png does not."""
-    return text.lower().startswith(SCHEMES)
 
 
 def fetch(url: str, limits: Limits, *, timeout: float = TIMEOUT) -> bytes:

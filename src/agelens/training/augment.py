@@ -1,9 +1,15 @@
-"""Random changes to crops, each a pure function of a seeded generator, so that a resumed run sees the same ones."""
+"""Random changes to crops, each a pure function of a row of uniform numbers.
+
+Every face of a batch has its own row, drawn from (seed, step) for the whole batch over all processes. So a resumed run
+sees the same changes, and two processes with half a batch each see what one with the whole would.
+"""
 
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,9 +59,12 @@ class AugmentConfig:
 
 
 STILL = AugmentConfig(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+DRAWS = 26
+"""Uniform numbers that one face needs, whatever the configuration: the first ten for `draw_crop`."""
+TABLE = 1 << 20
 
 
-def draw_crop(wide: Pixels, widening: float, size: int, config: AugmentConfig, rng: np.random.Generator) -> Pixels:
+def draw_crop(wide: Pixels, widening: float, size: int, config: AugmentConfig, draws: NDArray[np.float64]) -> Pixels:
     """One crop out of a wider one, randomly turned, zoomed, shifted and mirrored.
 
     Args:
@@ -63,17 +72,11 @@ def draw_crop(wide: Pixels, widening: float, size: int, config: AugmentConfig, r
         widening: See `CropGeometry.widen`.
         size: Side of the crop in pixels.
         config: How much.
-        rng: Where the randomness comes from; the same number of draws is made whatever the configuration.
+        draws: Uniform numbers in [0, 1), shape (DRAWS,).
     """
-    turn, zoom, x, y = rng.uniform(-1, 1, 4)
-    mirrored, coarse, coarse_scale, packed, quality = rng.random(5)
-    scale = wide.shape[0] / (widening * size) * (1 + zoom * config.zoom)
-    angle = np.deg2rad(turn * config.rotate)
-    a, b = float(scale * np.cos(angle)), float(scale * np.sin(angle))
-    middle = size / 2
-    centre_x, centre_y = (wide.shape[0] * (0.5 + move * config.shift / widening) for move in (x, y))
-    back = Similarity(a, b, centre_x - a * middle + b * middle, centre_y - b * middle - a * middle)
-    crop = sample(wide, back, size)
+    turn, zoom, x, y = 2 * draws[:4] - 1
+    mirrored, coarse, coarse_scale, packed, quality = draws[4:9]
+    crop = _cut(wide, widening, size, (turn * config.rotate, zoom * config.zoom, x * config.shift, y * config.shift))
     if coarse < config.shrink:
         side = max(round(size * (0.25 + 0.75 * coarse_scale)), 8)
         small = PillowImage.fromarray(crop).resize((side, side), PillowImage.Resampling.BILINEAR)
@@ -85,34 +88,100 @@ def draw_crop(wide: Pixels, widening: float, size: int, config: AugmentConfig, r
     return crop[:, ::-1] if mirrored < config.flip else crop
 
 
+def _cut(wide: Pixels, widening: float, size: int, moves: tuple[float, float, float, float]) -> Pixels:
+    """A crop turned by degrees, enlarged by a share, and shifted by shares of the side."""
+    turn, zoom, x, y = moves
+    side = wide.shape[0]
+    unit = side / (widening * size)  # pixels of the wide crop per pixel of the crop
+    if not turn and not zoom and abs(unit - 1) < 1e-9:  # whole pixels: nothing is resampled
+        left, top = (round((side - size) / 2 + move * size) for move in (x, y))
+        if 0 <= left <= side - size and 0 <= top <= side - size:
+            return wide[top : top + size, left : left + size]
+    scale, angle = unit * (1 + zoom), math.radians(turn)
+    a, b = scale * math.cos(angle), scale * math.sin(angle)
+    middle = size / 2
+    centre_x, centre_y = (side * (0.5 + move / widening) for move in (x, y))
+    back = Similarity(a, b, centre_x - a * middle + b * middle, centre_y - b * middle - a * middle)
+    reach = middle * (abs(a) + abs(b)) + max(abs(x), abs(y)) * size * unit
+    if scale > 1.25 or reach > side / 2 or not (turn or zoom or x or y):
+        # It would show gaps, or reach over the edge; and what is not moved is cut just as prediction cuts it.
+        return sample(wide, back, size)
+    matrix = (a, -b, back.tx, b, a, back.ty)
+    picture = PillowImage.fromarray(np.ascontiguousarray(wide))
+    return np.asarray(
+        picture.transform((size, size), PillowImage.Transform.AFFINE, matrix, PillowImage.Resampling.BILINEAR)
+    )
+
+
 def centre_crop(wide: Pixels, widening: float, size: int) -> Pixels:
     """The crop that prediction would see."""
-    return draw_crop(wide, widening, size, STILL, np.random.default_rng(0))
+    return draw_crop(wide, widening, size, STILL, np.full(DRAWS, 0.5))
 
 
-def change_light(crops: Tensor, config: AugmentConfig, rng: np.random.Generator) -> Tensor:
-    """Random light, colour, noise and covered parts for a batch of crops, shape (N, 3, S, S), levels 0..255."""
-    count, _, height, width = crops.shape
+def change_light(
+    crops: Pixels, config: AugmentConfig, draws: NDArray[np.float64], out: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Random light, colour, noise and covered parts.
 
-    def draw(strength: float) -> Tensor:
-        return torch.from_numpy(1 + strength * rng.uniform(-1, 1, count).astype(np.float32))[:, None, None, None]
+    Args:
+        crops: RGB uint8, shape (N, S, S, 3).
+        config: How much.
+        draws: Uniform numbers, shape (N, DRAWS).
+        out: Where the result goes, shape (N, S, S, 3), levels 0..255.
+    """
+    if config.light:
+        tables = _light_tables(config, draws)
+    offsets = np.array([0, 256, 512], np.uint16)
+    for index, (crop, row) in enumerate(zip(crops, draws, strict=True)):
+        x = out[index]
+        if config.light:
+            np.take(tables[index], crop + offsets, out=x, mode="clip")
+        else:
+            x[...] = crop
+        _change_one(x, config, row)
+    return out
 
-    gamma, gain, contrast, colour = (draw(config.light * share) for share in (0.8, 1.0, 1.0, 1.0))
-    tint = torch.from_numpy(1 + config.light * 0.3 * rng.uniform(-1, 1, (count, 3)).astype(np.float32))
-    greyed = torch.from_numpy((rng.random(count) < config.grey).astype(np.float32))[:, None, None, None]
-    crops = (crops / 255).clamp(1e-4, 1) ** gamma * 255 * gain * tint[:, :, None, None]
-    crops = (crops - crops.mean(dim=(1, 2, 3), keepdim=True)) * contrast + crops.mean(dim=(1, 2, 3), keepdim=True)
-    weights = torch.tensor([0.299, 0.587, 0.114])[None, :, None, None]
-    brightness = (crops * weights).sum(dim=1, keepdim=True)
-    crops = brightness + (crops - brightness) * colour * (1 - greyed)
-    deviation = torch.from_numpy((config.noise * rng.random(count) ** 2).astype(np.float32))[:, None, None, None]
-    crops = crops + deviation * torch.from_numpy(rng.standard_normal(crops.shape, dtype=np.float32))
-    for index, (chance, w, h, x, y, level) in enumerate(rng.random((count, 6))):
-        if chance < config.erase:
-            side_x, side_y = int((0.15 + 0.35 * w) * width), int((0.15 + 0.35 * h) * height)
-            left, top = int(x * (width - side_x)), int(y * (height - side_y))
-            crops[index, :, top : top + side_y, left : left + side_x] = level * 255
-    return crops.clamp(0, 255)
+
+def _light_tables(config: AugmentConfig, draws: NDArray[np.float64]) -> NDArray[np.float32]:
+    """What gamma, gain and tint make of each level of each colour, shape (N, 768)."""
+    gamma, gain = (1 + config.light * share * (2 * draws[:, place] - 1) for place, share in ((10, 0.8), (11, 1.0)))
+    tint = 1 + config.light * 0.3 * (2 * draws[:, 12:15] - 1)
+    levels = np.log(np.clip(np.arange(256) / 255, 1e-4, 1))
+    curves = np.exp(levels[None] * gamma[:, None]) * (255 * gain)[:, None]
+    return (tint[:, :, None] * curves[:, None]).reshape(len(draws), 768).astype(np.float32)
+
+
+def _change_one(x: NDArray[np.float32], config: AugmentConfig, draws: NDArray[np.float64]) -> None:
+    """Contrast, colour, noise and a covered part of one crop, in place."""
+    if config.light or config.grey:
+        contrast, colour = (np.float32(1 + config.light * (2 * draws[place] - 1)) for place in (15, 16))
+        if draws[17] < config.grey:
+            colour = np.float32(0)
+        brightness = x @ _BRIGHTNESS
+        level = brightness.mean() * (1 - contrast)
+        x *= contrast * colour
+        brightness *= contrast * (1 - colour)
+        x += (brightness + level)[:, :, None]
+    if config.noise:
+        # A fixed table of noise, read at a random place: to draw it afresh would take longer than all the rest.
+        start = int(draws[19] * (TABLE - x.size))
+        noise = _noise()[start : start + x.size].reshape(x.shape)
+        x += np.float32(config.noise * draws[18] ** 2) * noise
+    chance, w, h, left, top, level = draws[20:26]
+    if chance < config.erase:
+        height, width, _ = x.shape
+        side_x, side_y = int((0.15 + 0.35 * w) * width), int((0.15 + 0.35 * h) * height)
+        x0, y0 = int(left * (width - side_x)), int(top * (height - side_y))
+        x[y0 : y0 + side_y, x0 : x0 + side_x] = level * 255
+    np.clip(x, 0, 255, out=x)
+
+
+_BRIGHTNESS = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+@cache
+def _noise() -> NDArray[np.float32]:
+    return np.random.default_rng(0).standard_normal(TABLE, dtype=np.float32)
 
 
 def soften(labels: NDArray[np.float32], deviation: NDArray[np.float32], bins: int) -> Tensor:

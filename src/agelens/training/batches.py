@@ -11,25 +11,45 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agelens.training.augment import AugmentConfig, centre_crop, change_light, draw_crop
-from agelens.training.crops import CropSet
-from agelens.training.losses import band_mask, cut_to_band
-from agelens.training.networks import AGE_BINS, normalise
+from agelens.groups import NAMED, AgeGroups
+from agelens.training.augment import DRAWS, AugmentConfig, centre_crop, change_light, draw_crop, soften
+from agelens.training.classes import YEARS, AgeClasses
+from agelens.training.losses import cut_to_band
+from agelens.training.team import Team
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from agelens.training.crops import CropSet
+    from agelens.training.networks import Network
 
 AHEAD = 4  # batches made in advance
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One step's input: normalised crops (N, 3, S, S), year masks and teacher targets (N, 101), female (N,)."""
+    """One step's input, N faces, C age classes.
+
+    Attributes:
+        crops: Normalised, shape (N, 3, S, S).
+        inside: 1.0 for the classes that the label allows, shape (N, C); all 0 where it says nothing.
+        target: A distribution over the classes, shape (N, C); all 0 where there is none.
+        female: 1.0 female, 0.0 male, NaN unknown, shape (N,).
+        group: The age group that the label lies in, shape (N,), -1 where it lies in none or is unknown.
+        age_weight: How much the age label counts, shape (N,).
+        gender_weight: How much the gender label counts, shape (N,).
+    """
 
     crops: Tensor
     inside: Tensor
     target: Tensor
     female: Tensor
+    group: Tensor
+    age_weight: Tensor
+    gender_weight: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(*(getattr(self, name).to(device, non_blocking=True) for name in self.__slots__))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +62,13 @@ class Lessons:
         weights: How often each row is drawn, relative to the others, shape (N,).
         teacher: A teacher's distribution over years for every face of `crops`, shape (len(crops), 101), or None.
         widening: By how much the crops are wider than what the network sees.
+        classes: What the age logits tell apart.
+        groups: The set of age groups by which accuracy is counted.
+        deviation: Standard deviation in years of the distribution that an exact age becomes; None: it stays exact.
+        single: Whether a label that allows several classes says nothing (cross-entropy).
+        age_known: Whether the age label of each face of `crops` counts, shape (len(crops),); None: all do.
+        age_weights: Weight of each face's age label, shape (len(crops),); None: all 1.
+        gender_weights: Weight of each face's gender label; None: all 1.
     """
 
     crops: CropSet
@@ -49,23 +76,51 @@ class Lessons:
     weights: NDArray[np.float64]
     teacher: NDArray[np.float32] | None
     widening: float
+    classes: AgeClasses = YEARS
+    groups: AgeGroups = NAMED["adience"]
+    deviation: float | None = None
+    single: bool = False
+    age_known: NDArray[np.bool_] | None = None
+    age_weights: NDArray[np.float32] | None = None
+    gender_weights: NDArray[np.float32] | None = None
 
 
 class BatchMaker:
-    """Makes the batch of any step."""
+    """Makes the batch of any step.
 
-    def __init__(self, lessons: Lessons, *, size: int, batch: int, augment: AugmentConfig, seed: int) -> None:
-        self.lessons, self.size, self.batch, self.augment, self.seed = lessons, size, batch, augment, seed
-        self.steps_per_epoch = max(len(lessons.rows) // batch, 1)
+    Args:
+        lessons: What is learned from.
+        network: Whose crops they are.
+        batch: Faces in a batch of this process.
+        augment: Changes made to the crops.
+        seed: Of order and changes.
+        team: The processes that share each step; together they see what one with `world` times the batch would.
+    """
+
+    def __init__(
+        self,
+        lessons: Lessons,
+        network: Network,
+        *,
+        batch: int,
+        augment: AugmentConfig,
+        seed: int,
+        team: Team | None = None,
+    ) -> None:
+        team = team or Team()
+        self.lessons, self.size, self.batch, self.augment, self.seed = lessons, network.side, batch, augment, seed
+        self._mean, self._factor = np.array(network.mean, np.float32), 1 / np.array(network.scale, np.float32)
+        self._whole, self._mine = batch * team.world, slice(team.rank * batch, (team.rank + 1) * batch)
+        self.steps_per_epoch = max(len(lessons.rows) // self._whole, 1)
         self._epoch = -1
         self._order = np.zeros(0, np.int64)
 
     def rows_of(self, step: int) -> NDArray[np.int64]:
-        """The rows of a step: within an epoch each row comes once, or as its weight says."""
+        """This process's rows of a step: within an epoch each row comes once, or as its weight says."""
         epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._order, self._epoch = self._order_of(epoch), epoch
-        return self._order[place * self.batch : (place + 1) * self.batch]
+        return self._order[place * self._whole : (place + 1) * self._whole][self._mine]
 
     def _order_of(self, epoch: int) -> NDArray[np.int64]:
         rng = np.random.default_rng([self.seed, 1, epoch])
@@ -74,36 +129,86 @@ class BatchMaker:
         marks = np.cumsum(weights / weights.mean()) + rng.random()
         counts = np.diff(np.floor(marks), prepend=np.floor(marks[0] - weights[0] / weights.mean())).astype(int)
         order = rng.permutation(np.repeat(rows, counts))
-        short = self.steps_per_epoch * self.batch - len(order)
+        short = self.steps_per_epoch * self._whole - len(order)
         return np.concatenate([order, rng.choice(rows, short)]) if short > 0 else order
 
     def make(self, step: int, rows: NDArray[np.int64]) -> Batch:
-        rng = np.random.default_rng([self.seed, 2, step])
-        lessons = self.lessons
-        crops = np.stack(
-            [draw_crop(lessons.crops.pixels[row], lessons.widening, self.size, self.augment, rng) for row in rows]
-        )
-        pixels = torch.from_numpy(crops).permute(0, 3, 1, 2).float()
-        low, high = torch.from_numpy(lessons.crops.age_low[rows]), torch.from_numpy(lessons.crops.age_high[rows])
-        inside = band_mask(low, high, AGE_BINS)
-        if lessons.teacher is None:
-            target = torch.zeros_like(inside)
-        else:
-            target = cut_to_band(torch.from_numpy(lessons.teacher[rows]), inside)
-        female = torch.from_numpy(lessons.crops.female[rows])
-        pixels = normalise(change_light(pixels, self.augment, rng))
-        return Batch(pixels.contiguous(memory_format=torch.channels_last), inside, target, female)
+        """The batch of a step, its faces changed at random."""
+        draws = np.random.default_rng([self.seed, 2, step]).random((self._whole, DRAWS))[self._mine]
+        pixels, lessons = self.lessons.crops.pixels, self.lessons
+        crops = np.empty((len(rows), self.size, self.size, 3), np.uint8)
+        for place, (row, drawn) in enumerate(zip(rows, draws, strict=True)):
+            crops[place] = draw_crop(pixels[row], lessons.widening, self.size, self.augment, drawn)
+        levels = change_light(crops, self.augment, draws, np.empty(crops.shape, np.float32))
+        return self._label(levels, rows)
+
+    def _label(self, levels: NDArray[np.float32], rows: NDArray[np.int64]) -> Batch:
+        levels -= self._mean
+        levels *= self._factor
+        # As it lies in memory, (N, S, S, 3) is (N, 3, S, S) in channels_last.
+        return label_crops(self.lessons, rows, torch.from_numpy(levels).permute(0, 3, 1, 2))
 
     def stream(self, start: int, stop: int) -> Iterator[Batch]:
         """The batches of steps start .. stop - 1, made in a thread of their own."""
         with ThreadPoolExecutor(1) as pool:
             waiting: list[Future[Batch]] = []
-            for step in range(start, stop):
-                waiting.append(pool.submit(self.make, step, self.rows_of(step)))
-                if len(waiting) > AHEAD:
-                    yield waiting.pop(0).result()
-            for future in waiting:
-                yield future.result()
+            try:
+                for step in range(start, stop):
+                    waiting.append(pool.submit(self.make, step, self.rows_of(step)))
+                    if len(waiting) > AHEAD:
+                        yield waiting.pop(0).result()
+                for future in waiting:
+                    yield future.result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+
+def label_crops(lessons: Lessons, rows: NDArray[np.int64], crops: Tensor) -> Batch:
+    """A batch of crops with the labels of their rows."""
+    inside, target = label_ages(lessons, rows)
+    weights = (
+        np.ones(len(rows), np.float32) if kept is None else kept[rows]
+        for kept in (lessons.age_weights, lessons.gender_weights)
+    )
+    arrays = (lessons.crops.female[rows], label_groups(lessons, rows), *weights)
+    return Batch(crops, inside, target, *(torch.from_numpy(values) for values in arrays))
+
+
+def label_ages(lessons: Lessons, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """Which classes the labels allow, and the distribution over them where there is one; both (N, C)."""
+    low, high = _known_ages(lessons, rows)
+    inside = torch.from_numpy(lessons.classes.mark(low, high))
+    if lessons.single:
+        inside = inside * (inside.sum(dim=1, keepdim=True) == 1)
+    if lessons.teacher is not None:
+        return inside, cut_to_band(torch.from_numpy(lessons.teacher[rows]), inside)
+    target = torch.zeros_like(inside)
+    if lessons.deviation is not None:
+        exact = low == high
+        ages = np.where(exact, low, 0).astype(np.float32)
+        soft = soften(ages, np.full(len(ages), lessons.deviation, np.float32), len(lessons.classes))
+        is_exact = torch.from_numpy(exact)[:, None]
+        # An exact age is told by its distribution, a band by the mass inside it.
+        target, inside = soft * is_exact, inside * ~is_exact
+    return inside, target
+
+
+def label_groups(lessons: Lessons, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The age group that each label lies in as a whole, shape (N,), else -1."""
+    low, high = _known_ages(lessons, rows)
+    known = ~np.isnan(low)
+    first, last = (np.clip(np.nan_to_num(np.rint(ages)), 0, 100).astype(int) for ages in (low, high))
+    member = np.asarray(lessons.groups.member)
+    return np.where(known & (member[first] == member[last]), member[first], -1)
+
+
+def _known_ages(lessons: Lessons, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    low, high = lessons.crops.age_low[rows], lessons.crops.age_high[rows]
+    if lessons.age_known is None:
+        return low, high
+    known = lessons.age_known[rows]
+    return tuple(np.where(known, ages, np.float32("nan")) for ages in (low, high))  # type: ignore[return-value]
 
 
 def still_crops(crops: CropSet, rows: NDArray[np.int64], widening: float, size: int) -> NDArray[np.uint8]:

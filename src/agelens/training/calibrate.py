@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,6 +33,19 @@ class Calibration:
     gender_scale: float = 1.0
     gender_shift: float = 0.0
     levels: tuple[IntervalLevel, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "age_temperature": self.age_temperature,
+            "gender_scale": self.gender_scale,
+            "gender_shift": self.gender_shift,
+            "levels": [[level.low, level.high, level.gender, level.level] for level in self.levels],
+        }
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> Calibration:
+        levels = tuple(IntervalLevel(*level) for level in values["levels"])
+        return Calibration(values["age_temperature"], values["gender_scale"], values["gender_shift"], levels)
 
 
 def softmax(logits: Floats) -> Floats:

@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from agelens.errors import DamagedModelError, NotFoundError
+from agelens.outfile import typed_output_errors
 
 TENSORS = "state.safetensors"
 FACTS = "state.json"
@@ -38,21 +39,40 @@ class Checkpoint:
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
-    """Writes beside `folder` and swaps; a crash leaves the old one or the new one, both whole."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    """Writes beside `folder` and swaps; a crash leaves the old one or the new one, both whole.
+
+    Raises:
+        DiskFullError, OutputUnwritableError: It could not be written; the old one stays.
+    """
     fresh, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
-    save_file({name: value.contiguous() for name, value in checkpoint.tensors.items()}, fresh / TENSORS)
-    with (fresh / FACTS).open("w") as file:
-        json.dump(checkpoint.facts, file, indent=1)
+    try:
+        with typed_output_errors(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(fresh, ignore_errors=True)
+            fresh.mkdir()
+            # Serialised here and written by Python, whose errors tell a full disk from all else.
+            _write(fresh / TENSORS, save({name: value.contiguous() for name, value in checkpoint.tensors.items()}))
+            _write(fresh / FACTS, json.dumps(checkpoint.facts, indent=1).encode())
+            if folder.exists():
+                shutil.rmtree(old, ignore_errors=True)
+                folder.rename(old)
+            fresh.rename(folder)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    fresh.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether there is a checkpoint, or the older one that a crash between two renames left."""
+    return folder.exists() or folder.with_name(f".{folder.name}.old").exists()
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -85,8 +105,13 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Puts back what `optimiser_tensors` gave (names without the prefix)."""
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         index, field = name.split(".", 1)
+        parameter = parameters[int(index)]
+        if value.shape == parameter.shape:
+            # The fused optimiser walks through memory: a moment must lie there as its parameter does.
+            value = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
         state.setdefault(int(index), {})[field] = value
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})

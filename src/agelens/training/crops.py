@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,14 +21,17 @@ import numpy as np
 from agelens.align import CropGeometry, align
 from agelens.decode import decode
 from agelens.detect import FaceDetector, central_face
-from agelens.errors import EmptyDatasetError, InputError
+from agelens.errors import DamagedDatasetError, EmptyDatasetError, InputError
+from agelens.outfile import typed_output_errors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from agelens.datasets.manifest import Manifest
+    from agelens.types import Image
 
 Progress = Callable[[int, int], None]
+Cut = Callable[[int], "NDArray[np.uint8] | str"]
 
 WIDENING = 1.35
 """A crop on disk shows this much more than the network's crop: room for turns of 20 degrees and shifts of 8%."""
@@ -48,7 +52,9 @@ class CropSet:
         group: Number of the near-duplicate group, shape (N,), -1 where none was drawn.
         path: The picture, relative to the manifest's root, shape (N,).
         dataset: The set each face comes from, shape (N,).
-        fingerprint: SHA-256 of the manifest's rows and of the way the faces were cut.
+        row: Which row of the manifest each face is, shape (N,).
+        fingerprint: SHA-256 of the manifest's rows.
+        lost: How many pictures gave no face, by reason.
     """
 
     pixels: NDArray[np.uint8]
@@ -61,7 +67,9 @@ class CropSet:
     group: NDArray[np.int64]
     path: NDArray[Any]
     dataset: NDArray[Any]
+    row: NDArray[np.int64]
     fingerprint: str
+    lost: dict[str, int]
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -71,7 +79,13 @@ LABELS = ("age_low", "age_high", "female", "race", "split", "group", "path", "da
 
 
 def cut_crops(
-    manifest: Manifest, folder: Path, geometry: CropGeometry, *, workers: int = 2, progress: Progress | None = None
+    manifest: Manifest,
+    folder: Path,
+    geometry: CropGeometry,
+    *,
+    cut: Cut | None = None,
+    workers: int = 2,
+    progress: Progress | None = None,
 ) -> CropSet:
     """Finds and cuts the central face of every picture of a manifest.
 
@@ -79,12 +93,23 @@ def cut_crops(
         manifest: What to cut.
         folder: Where the crop set goes; it is written beside and renamed when it is whole.
         geometry: What the crops show, see `CropGeometry.widen`.
+        cut: Gives the crop of a row, shape (size, size, 3), or the reason why there is none; by default the picture is
+            read from the manifest's root and the face in its middle found and aligned.
         workers: Threads.
         progress: Called with (done, total).
 
     Raises:
         EmptyDatasetError: Not one face was found.
+        DiskFullError, OutputUnwritableError: The crops could not be written.
     """
+    with typed_output_errors(folder):
+        return _cut_crops(manifest, folder, geometry, cut or aligned_cut(manifest, geometry), (workers, progress))
+
+
+def _cut_crops(
+    manifest: Manifest, folder: Path, geometry: CropGeometry, cut: Cut, manner: tuple[int, Progress | None]
+) -> CropSet:
+    workers, progress = manner
     building = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
@@ -92,7 +117,7 @@ def cut_crops(
     pixels = np.lib.format.open_memmap(building / "pixels.npy", mode="w+", dtype=np.uint8, shape=(total, size, size, 3))
     kept: list[int] = []
     lost: dict[str, int] = {}
-    for index, result in enumerate(_cut_each(manifest, geometry, workers)):
+    for index, result in enumerate(_cut_each(len(manifest), cut, workers)):
         if isinstance(result, str):
             lost[result] = lost.get(result, 0) + 1
         else:
@@ -117,6 +142,7 @@ def cut_crops(
         group=np.asarray(columns.group[rows], dtype=np.int64),
         path=_texts(columns.path[rows]),
         dataset=_texts(columns.dataset[rows]),
+        row=rows,
     )
     about = {
         "geometry": geometry.to_dict(),
@@ -134,31 +160,55 @@ def cut_crops(
 
 
 def open_crops(folder: Path) -> CropSet:
-    """A crop set from disk; the pixels stay there and are mapped."""
-    about = json.loads((folder / "crops.json").read_text())
-    with np.load(folder / "rows.npz") as rows:
-        labels = {name: rows[name] for name in LABELS}
-    pixels = np.load(folder / "pixels.npy", mmap_mode="r")[: about["faces"]]
-    return CropSet(pixels, CropGeometry(**about["geometry"]), **labels, fingerprint=about["manifest"])
+    """A crop set from disk; the pixels stay there and are mapped.
+
+    Raises:
+        DamagedDatasetError: It is none, or not a whole one.
+    """
+    try:
+        about = json.loads((folder / "crops.json").read_text())
+        with np.load(folder / "rows.npz") as rows:
+            labels = {name: rows[name] for name in LABELS}
+            labels["row"] = rows["row"] if "row" in rows else np.full(about["faces"], -1)
+        pixels = np.load(folder / "pixels.npy", mmap_mode="r")[: about["faces"]]
+        geometry = CropGeometry(**about["geometry"])
+    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise DamagedDatasetError(f"{folder} holds no whole crop set ({error}); delete it, it is made again") from error
+    return CropSet(pixels, geometry, **labels, fingerprint=about["manifest"], lost=about["lost"])
 
 
-def _cut_each(manifest: Manifest, geometry: CropGeometry, workers: int) -> Iterator[NDArray[np.uint8] | str]:
-    """For each row in order its crop, or the reason why there is none."""
+def aligned_cut(manifest: Manifest, geometry: CropGeometry, read: Callable[[int], Image] | None = None) -> Cut:
+    """Cuts the face in the middle of a row's picture, upright and in its true size.
+
+    Args:
+        manifest: The rows.
+        geometry: What the crops show.
+        read: Gives a row's picture; by default from the manifest's root.
+    """
     detector = FaceDetector()
-    pictures = manifest.open_pictures()
-    names = [str(name) for name in manifest.columns.path]
+    if read is None:
+        pictures = manifest.open_pictures()
+        names = [str(name) for name in manifest.columns.path]
 
-    def cut(name: str) -> NDArray[np.uint8] | str:
+        def read(row: int) -> Image:
+            return decode(pictures.read(names[row]))
+
+    def cut(row: int) -> NDArray[np.uint8] | str:
         try:
-            image = decode(pictures.read(name))
+            image = read(row)
         except InputError as error:
             return error.code
         faces = detector.detect(image)
         return align(image, central_face(image, faces).landmarks, geometry) if faces else "no_face"
 
+    return cut
+
+
+def _cut_each(rows: int, cut: Cut, workers: int) -> Iterator[NDArray[np.uint8] | str]:
+    """For each row in order its crop, or the reason why there is none."""
     with ThreadPoolExecutor(workers) as pool:
-        for start in range(0, len(names), 1024):
-            yield from pool.map(cut, names[start : start + 1024])
+        for start in range(0, rows, 1024):
+            yield from pool.map(cut, range(start, min(start + 1024, rows)))
 
 
 def _texts(values: NDArray[Any]) -> NDArray[np.str_]:

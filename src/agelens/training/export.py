@@ -13,6 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from agelens.modelspec import AGE_BINS, AGE_OUTPUT, GENDER_OUTPUT, INPUT, METADATA_KEY, ModelSpec
+from agelens.training.levi_hassner import LeviHassner
 from agelens.training.networks import MEAN, SCALE, Block, FaceNetwork
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from agelens.training.calibrate import Calibration
+    from agelens.training.networks import Network
 
 OPSET = 17
 IR_VERSION = 8
@@ -32,10 +34,12 @@ class GraphWriter:
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
 
-    def add(self, kind: str, *inputs: str, output: str = "", **attributes: int | str | list[int]) -> str:
+    def add(self, kind: str, *inputs: str, output: str = "", **attributes: float | str | list[int]) -> str:
         """Adds a node; returns the name of its output."""
         output = output or f"t{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
+        node = helper.make_node(kind, list(inputs), [output])
+        node.attribute.extend(helper.make_attribute(key, value) for key, value in sorted(attributes.items()))
+        self.nodes.append(node)
         return output
 
     def constant(self, value: NDArray[Any]) -> str:
@@ -114,6 +118,11 @@ def build_graph(network: FaceNetwork, calibration: Calibration) -> onnx.GraphPro
     )
     probability = graph.add("Sigmoid", logit)
     graph.add("Squeeze", probability, graph.constant(np.array([1], np.int64)), output=GENDER_OUTPUT)
+    return make_graph(graph, size)
+
+
+def make_graph(graph: GraphWriter, size: int) -> onnx.GraphProto:
+    """The collected nodes between the inputs and outputs of the contract."""
     return helper.make_graph(
         graph.nodes,
         "agelens",
@@ -126,7 +135,7 @@ def build_graph(network: FaceNetwork, calibration: Calibration) -> onnx.GraphPro
     )
 
 
-def export_onnx(network: FaceNetwork, calibration: Calibration, spec: ModelSpec) -> bytes:
+def export_onnx(network: Network, calibration: Calibration, spec: ModelSpec) -> bytes:
     """The model file's bytes: the same for the same weights, so that its SHA-256 names them.
 
     Args:
@@ -134,9 +143,24 @@ def export_onnx(network: FaceNetwork, calibration: Calibration, spec: ModelSpec)
         calibration: What its answers are corrected by.
         spec: What the file says of itself.
     """
+    return pack_model(write_graph(network, calibration), spec)
+
+
+def write_graph(network: Network, calibration: Calibration) -> onnx.GraphProto:
+    """The inference graph of a network of any kind."""
+    if isinstance(network, FaceNetwork):
+        return build_graph(network, calibration)
+    from agelens.training.export_levi import build_levi_graph
+
+    assert isinstance(network, LeviHassner)
+    return build_levi_graph(network, calibration)
+
+
+def pack_model(graph: onnx.GraphProto, spec: ModelSpec) -> bytes:
+    """A graph with its description, checked, as bytes that are the same every time."""
     opset = [helper.make_opsetid("", OPSET)]
-    model = helper.make_model(build_graph(network, calibration), opset_imports=opset, producer_name="agelens")
+    model = helper.make_model(graph, opset_imports=opset, producer_name="agelens")
     model.ir_version = IR_VERSION
     helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
     onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString(deterministic=True)
+    return bytes(model.SerializeToString(deterministic=True))

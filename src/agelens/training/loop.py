@@ -1,9 +1,11 @@
-"""The training loop: one readable pass from configuration to checkpoints, resumed exactly where it was cut off."""
+"""The loop of the recipe that makes the model that ships: so many steps, measured and saved every few hundred.
+
+`agelens train` has a loop of its own (`course.py`), in epochs; both take their steps with a `Learner`.
+"""
 
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -12,20 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from agelens.errors import TrainingError
 from agelens.training.augment import AugmentConfig
-from agelens.training.batches import Batch, BatchMaker, Lessons
-from agelens.training.checkpoint import (
-    Checkpoint,
-    load_checkpoint,
-    optimiser_tensors,
-    restore_optimiser,
-    save_checkpoint,
-)
-from agelens.training.losses import distribution_loss, gender_loss, interval_loss
-from agelens.training.networks import FaceNetwork, NetworkConfig
+from agelens.training.batches import BatchMaker, Lessons
+from agelens.training.checkpoint import Checkpoint, has_checkpoint, load_checkpoint, save_checkpoint
+from agelens.training.learner import Learner, Pace
+from agelens.training.networks import FaceNetwork, Network, NetworkConfig
+from agelens.training.objective import Objective
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +64,18 @@ class TrainConfig:
     bf16: bool = True
     save_every: int = 500
 
+    def pace(self) -> Pace:
+        return Pace(
+            weight_decay=self.weight_decay,
+            learning_rate=self.learning_rate,
+            warmup=self.warmup,
+            steps=self.steps,
+            average=self.average,
+            clip=self.clip,
+            bf16=self.bf16,
+            seed=self.seed,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "network": self.network.to_dict(), "augment": self.augment.to_dict()}
 
@@ -104,34 +112,21 @@ def train(
         TrainingError: The loss became NaN, or the folder holds a training with another configuration.
     """
     torch.set_num_threads(config.threads)
-    network = FaceNetwork(config.network).to(memory_format=torch.channels_last)
-    average = FaceNetwork(config.network).to(memory_format=torch.channels_last)
+    network, average = FaceNetwork(config.network), FaceNetwork(config.network)
     network.load_state_dict(start.state_dict())
-    average.load_state_dict(start.state_dict())
-    average.eval()
-    optimiser = build_optimiser(network, config)
-    torch.manual_seed(config.seed)
-    step = 0
-    if (folder / "last").exists() or (folder / ".last.old").exists():
-        step = _restore(load_checkpoint(folder / "last"), config, network, average, optimiser)
-    maker = BatchMaker(lessons, size=config.network.size, batch=config.batch, augment=config.augment, seed=config.seed)
+    objective = Objective(target=config.teacher, gender=config.gender, smoothing=config.smoothing)
+    learner = Learner(network, average, objective, config.pace())
+    step = _restore(folder / "last", config, learner) if has_checkpoint(folder / "last") else 0
+    maker = BatchMaker(lessons, network, batch=config.batch, augment=config.augment, seed=config.seed)
     folder.mkdir(parents=True, exist_ok=True)
     sums: dict[str, float] = {}
     began, seen = time.monotonic(), 0
     for batch in maker.stream(step, config.steps):
-        for group in optimiser.param_groups:
-            group["lr"] = scheduled_rate(config, step)
-        losses = take_step(network, optimiser, batch, config)
+        losses = learner.learn(batch, step)
         step += 1
-        follow_average(average, network, config.average, step)
         seen += len(batch.female)
-        for name, value in losses.items():
-            sums[name] = sums.get(name, 0.0) + value
-        if not math.isfinite(losses["loss"]):
-            raise TrainingError(
-                f"the loss became {losses['loss']} at step {step}; the checkpoint in {folder} is from before: lower the"
-                " learning rate, or go on from there"
-            )
+        for name in ("loss", "age", "target", "gender"):
+            sums[name] = sums.get(name, 0.0) + losses[name]
         if step % 50 == 0 or step == config.steps:
             facts: dict[str, Any] = {"step": step, "rate": seen / (time.monotonic() - began)}
             if step % config.save_every == 0 or step == config.steps:
@@ -139,7 +134,8 @@ def train(
                 sums = {}
                 if judge:
                     facts["validation"] = judge(average)
-                _save(folder, config, network, average, optimiser, step)
+                checkpoint = Checkpoint(learner.state(), {"config": config.to_dict(), "step": step})
+                save_checkpoint(checkpoint, folder / "last")
                 with (folder / "log.jsonl").open("a") as log:
                     log.write(json.dumps(facts) + "\n")
             if listener:
@@ -147,75 +143,8 @@ def train(
     return average
 
 
-def take_step(
-    network: FaceNetwork, optimiser: torch.optim.Optimizer, batch: Batch, config: TrainConfig
-) -> dict[str, float]:
-    """One forward, backward and update; returns the losses."""
-    network.train()
-    with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
-        age, gender, _ = network(batch.crops)
-    log_probabilities = torch.log_softmax(age.float(), dim=1)
-    parts = {
-        "age": interval_loss(log_probabilities, batch.inside).mean(),
-        "teacher": distribution_loss(log_probabilities, batch.target).mean(),
-        "gender": gender_loss(gender.float(), batch.female, config.smoothing).mean(),
-    }
-    loss = parts["age"] + config.teacher * parts["teacher"] + config.gender * parts["gender"]
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(network.parameters(), config.clip)
-    optimiser.step()
-    return {"loss": loss.item(), **{name: value.item() for name, value in parts.items()}}
-
-
-def build_optimiser(network: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with weight decay on kernels, none on biases and normalisation."""
-    kernels = [value for value in network.parameters() if value.ndim > 1]
-    others = [value for value in network.parameters() if value.ndim <= 1]
-    groups = [{"params": kernels, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate)
-
-
-def scheduled_rate(config: TrainConfig, step: int) -> float:
-    """The learning rate of a step: linear warm-up, then half a cosine down to a hundredth of the peak."""
-    if step < config.warmup:
-        return config.learning_rate * (step + 1) / config.warmup
-    done = (step - config.warmup) / max(config.steps - config.warmup, 1)
-    return config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
-
-
-@torch.no_grad()
-def follow_average(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
-    """Moves the averaged weights towards the current ones; faster in the first steps."""
-    decay = min(decay, (1 + step) / (10 + step))
-    for kept, current in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-        if kept.dtype.is_floating_point:
-            kept.lerp_(current, 1 - decay)
-        else:
-            kept.copy_(current)
-
-
-def _save(
-    folder: Path,
-    config: TrainConfig,
-    network: nn.Module,
-    average: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    step: int,
-) -> None:
-    tensors: dict[str, Tensor] = {f"network.{name}": value for name, value in network.state_dict().items()}
-    tensors |= {f"average.{name}": value for name, value in average.state_dict().items()}
-    tensors |= optimiser_tensors(optimiser) | {"random.torch": torch.get_rng_state()}
-    save_checkpoint(Checkpoint(tensors, {"config": config.to_dict(), "step": step}), folder / "last")
-
-
-def _restore(
-    checkpoint: Checkpoint,
-    config: TrainConfig,
-    network: nn.Module,
-    average: nn.Module,
-    optimiser: torch.optim.Optimizer,
-) -> int:
+def _restore(folder: Path, config: TrainConfig, learner: Learner) -> int:
+    checkpoint = load_checkpoint(folder)
     kept, wanted = checkpoint.facts["config"], json.loads(json.dumps(config.to_dict()))
     changed = [name for name in wanted if kept.get(name) != wanted[name] and name not in ("threads", "save_every")]
     if changed:
@@ -223,23 +152,18 @@ def _restore(
             f"the folder holds a training with another configuration ({', '.join(changed)} differ); choose another"
             " folder, or train as it was"
         )
-    network.load_state_dict(checkpoint.part("network"))
-    average.load_state_dict(checkpoint.part("average"))
-    restore_optimiser(optimiser, checkpoint.part("optimiser"))
-    torch.set_rng_state(checkpoint.tensors["random.torch"])
+    learner.restore(checkpoint.tensors)
     return int(checkpoint.facts["step"])
 
 
-def predict_crops(network: FaceNetwork, crops: np.ndarray[Any, np.dtype[np.uint8]]) -> tuple[np.ndarray[Any, Any], ...]:
-    """Age logits (N, 101) and gender logits (N,) of RGB uint8 crops (N, S, S, 3)."""
-    from agelens.training.networks import normalise
-
+def predict_crops(network: Network, crops: np.ndarray[Any, np.dtype[np.uint8]]) -> tuple[np.ndarray[Any, Any], ...]:
+    """Age logits (N, C) and gender logits (N,) of RGB uint8 crops (N, S, S, 3), as prediction cuts them."""
     network.eval()
     ages, genders = [], []
     with torch.inference_mode():
         for start in range(0, len(crops), 256):
-            pixels = torch.from_numpy(crops[start : start + 256]).permute(0, 3, 1, 2).float()
-            age, gender, _ = network(normalise(pixels).contiguous(memory_format=torch.channels_last))
+            pixels = torch.from_numpy(crops[start : start + 256]).float().permute(0, 3, 1, 2)
+            age, gender = network.predict(pixels)
             ages.append(age.numpy())
             genders.append(gender.numpy())
     return np.concatenate(ages), np.concatenate(genders)

@@ -23,7 +23,8 @@ def interval_loss(log_probabilities: Tensor, inside: Tensor) -> Tensor:
 def distribution_loss(log_probabilities: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy with a distribution over years, less the target's own entropy, shape (N,); zero rows give 0."""
     entropy = torch.special.xlogy(target, target).sum(dim=1)
-    return entropy - (target * log_probabilities).sum(dim=1)
+    losses: Tensor = entropy - (target * log_probabilities).sum(dim=1)
+    return losses
 
 
 def gender_loss(logits: Tensor, female: Tensor, smoothing: float) -> Tensor:
@@ -56,3 +57,22 @@ def cut_to_band(target: Tensor, inside: Tensor, floor: float = 1e-3) -> Tensor:
     inside = torch.where(known, inside, torch.ones_like(inside))
     cut = (target + floor / inside.sum(dim=1, keepdim=True)) * inside
     return cut / cut.sum(dim=1, keepdim=True)
+
+
+def ordinal_loss(log_probabilities: Tensor, inside: Tensor) -> Tensor:
+    """Binary cross-entropy of "older than class k" for every k that the label decides, a tenth of the sum, shape (N,).
+
+    The probability of being older than k is the mass above k, so the answers are in order by construction (as the
+    shared weights of CORAL make them: Cao, Mirjalili & Raschka, Pattern Recognition Letters 2020). The tenth puts the
+    loss on the scale of the others.
+
+    Args:
+        log_probabilities: Shape (N, C), classes in order.
+        inside: 1 for the classes of the label's band, shape (N, C). A row of zeros gives 0.
+    """
+    below = torch.logcumsumexp(log_probabilities, dim=1)[:, :-1]  # log P(class <= k)
+    above = torch.logcumsumexp(log_probabilities.flip(1), dim=1).flip(1)[:, 1:]  # log P(class > k)
+    reached = torch.cumsum(inside, dim=1)[:, :-1]
+    total = inside.sum(dim=1, keepdim=True)
+    older, younger = (reached == 0) & (total > 0), (reached == total) & (total > 0)
+    return -((above * older) + (below * younger)).sum(dim=1) / 10

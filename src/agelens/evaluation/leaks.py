@@ -1,0 +1,94 @@
+"""Whether a model has seen the pictures that it is about to be measured on."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from agelens.datasets.duplicates import near_pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from agelens.datasets.manifest import Manifest
+    from agelens.evaluation.protocol import Protocol
+    from agelens.modelspec import ModelSpec
+
+DATA_KEY = "data"
+"""Where a model's recipe says the fingerprint (or a list of them) of the manifests that it was trained on."""
+HELD_OUT_KEY = "held_out"
+"""Where a recipe names the fold or the person that was left out of a manifest whose fingerprint it says."""
+
+
+def find_leak_reasons(
+    spec: ModelSpec,
+    whole: Manifest,
+    tested: NDArray[np.int64],
+    protocol: Protocol,
+    *,
+    held_out: str | None = None,
+) -> Iterator[str]:
+    """Why figures of this model on these rows would be too good, each as a sentence.
+
+    Args:
+        spec: Of the model.
+        whole: The manifest.
+        tested: Indices of the rows that are to be evaluated.
+        protocol: What they are evaluated by.
+        held_out: The fold or person that the rows are, where the model is to be one of several.
+    """
+    if whole.leaky:
+        yield "the data set was prepared with leaks between its splits allowed"
+    trained = spec.recipe.get(DATA_KEY, [])
+    fingerprints = {str(entry) for entry in trained} if isinstance(trained, list) else {str(trained)}
+    left_out = str(spec.recipe.get(HELD_OUT_KEY, ""))
+    if held_out is not None and left_out and left_out != held_out:
+        yield f"the model {spec.name} stands for {held_out!r} but was trained with it: it left out {left_out!r}"
+    if whole.take(tested).fingerprint in fingerprints:
+        yield f"the model {spec.name} was trained on these very pictures"
+    elif whole.fingerprint in fingerprints and not (left_out and left_out == held_out):
+        splits = set(whole.columns.split[tested].tolist())
+        if splits != {"test"}:
+            yield (
+                f"the model {spec.name} was trained on this manifest, and pictures outside its test part"
+                f" ({', '.join(sorted(str(split) for split in splits))}) are to be evaluated"
+            )
+    if protocol.unseen or (protocol.folds is not None and held_out is None):
+        for name in sorted(set(whole.columns.dataset[tested].tolist())):
+            if any(_mentions(str(entry.get("name", "")), name) for entry in spec.training_data):
+                yield f"the model {spec.name} names {name} among its training data, and {protocol.name} is zero-shot"
+
+
+def find_shared(training: Manifest, tested: Manifest) -> Iterator[str]:
+    """What of the training part (all but its `test`) stands in the tested rows too, each as a sentence."""
+    used = training.take(np.asarray(training.columns.split != "test"))
+    people = set(_people(used)) & set(_people(tested))
+    if people:
+        names = ", ".join(sorted(f"{dataset}/{subject}" for dataset, subject in people)[:3])
+        yield f"{len(people):,} people of the tested pictures are in the training manifest ({names})"
+    hashes = np.concatenate([used.columns.dhash, tested.columns.dhash])
+    known = np.flatnonzero(np.concatenate([used.columns.group, tested.columns.group]) >= 0)
+    pairs = known[near_pairs(hashes[known])]
+    across = pairs[(pairs[:, 0] < len(used)) & (pairs[:, 1] >= len(used))]
+    shown = np.unique(across[:, 1]) - len(used)
+    if len(shown):
+        examples = ", ".join(str(path) for path in tested.columns.path[shown[:3]])
+        yield f"{len(shown):,} tested pictures are near-duplicates of training pictures ({examples})"
+
+
+def _people(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    pairs = zip(manifest.columns.dataset.tolist(), manifest.columns.subject.tolist(), strict=True)
+    return ((dataset, subject) for dataset, subject in pairs if subject is not None)
+
+
+def _mentions(text: str, name: str) -> bool:
+    """Whether a data set's name occurs in a text, whatever its spelling: "All-Age-Faces" is `aaf`."""
+    spelt = re.sub(r"[^a-z0-9]", "", text.lower())
+    return any(re.sub(r"[^a-z0-9]", "", other) in spelt for other in (name, *_OTHER_NAMES.get(name, ())))
+
+
+_OTHER_NAMES = {"aaf": ("all-age-faces",), "imdb_wiki": ("imdb", "wiki"), "appa_real": ("appa", "chalearn")}

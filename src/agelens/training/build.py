@@ -1,0 +1,77 @@
+"""Networks by name: built fresh for a training, and again out of what a checkpoint says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from agelens.errors import DamagedModelError
+from agelens.training.levi_hassner import LeviHassner, LeviHassnerConfig
+from agelens.training.networks import FaceNetwork, Network, NetworkConfig, named_config
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from agelens.training.config import Config
+    from agelens.training.foreign import Weights
+    from agelens.training.material import Material
+
+
+def build_network(config: Config, task: str, material: Material) -> Network:
+    """A fresh network, its weights drawn with the configuration's seed."""
+    torch.manual_seed(config.hyperparameters.seed)
+    dropout = config.network.dropout
+    if config.network.name == "levi-hassner":
+        levi = LeviHassnerConfig(task=task, groups=material.groups.name, seen=_count_years(material))
+        return LeviHassner(replace(levi, dropout=dropout) if dropout >= 0 else levi)
+    face = named_config(config.network.size)
+    return FaceNetwork(replace(face, dropout=dropout) if dropout >= 0 else face)
+
+
+def rebuild_network(kind: str, values: dict[str, Any], tensors: dict[str, Tensor] | None = None) -> Network:
+    """The network that `Network.describe` described, with its weights.
+
+    Raises:
+        DamagedModelError: There is no such network, or the weights do not fit it.
+    """
+    try:
+        network: Network
+        if kind == LeviHassner.kind:
+            network = LeviHassner(LeviHassnerConfig.from_dict(values))
+        elif kind == FaceNetwork.kind:
+            network = FaceNetwork(NetworkConfig.from_dict(values))
+        else:
+            raise DamagedModelError(f"there is no network {kind!r}; it was made by another version of agelens")
+        if tensors is not None:
+            network.load_state_dict(tensors)
+    except (TypeError, KeyError, RuntimeError) as error:
+        raise DamagedModelError(
+            f"the weights do not fit the {kind} network that they name: {str(error)[:300]}"
+        ) from error
+    return network.eval()
+
+
+def network_of(weights: Weights) -> Network:
+    """The network of a checkpoint, by what it says of itself.
+
+    Raises:
+        DamagedModelError: It says nothing, or something else than what it holds.
+    """
+    about = weights.about
+    if "kind" not in about or "network" not in about:
+        raise DamagedModelError(
+            f"{weights.source} does not say which network it is; give a *_model_*.safetensors of `agelens train`, or"
+            " train with it as --start first"
+        )
+    return rebuild_network(about["kind"], about["network"], weights.tensors)
+
+
+def _count_years(material: Material) -> tuple[float, ...]:
+    """How many faces of train have each exact age, over the years 0 .. 100; empty where none is exact."""
+    rows = material.train[material.age_known[material.train]]
+    low, high = material.crops.age_low[rows], material.crops.age_high[rows]
+    exact = np.clip(np.rint(low[low == high]), 0, 100).astype(int)
+    return tuple(float(count) for count in np.bincount(exact, minlength=101)) if len(exact) else ()

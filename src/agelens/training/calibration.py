@@ -1,0 +1,66 @@
+"""Fits the corrections of any network on faces it has not learned from, as far as there are enough of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from agelens.training.calibrate import (
+    Calibration,
+    draw_ages,
+    fit_age_temperature,
+    fit_gender,
+    fit_levels,
+    softmax,
+)
+from agelens.training.judge import collect
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from agelens.training.batches import Lessons
+    from agelens.training.networks import Network
+
+    Floats = NDArray[np.float64]
+
+COVERAGE = 0.9
+LEAST = 100
+"""With fewer labels, a correction would be noise: probabilities stay as the network gives them."""
+
+
+def year_probabilities(network: Network, age_logits: Floats, temperature: float = 1.0) -> Floats:
+    """Logits of an age head (N, C) as probabilities of years (N, 101); an untrained head knows nothing."""
+    if not age_logits.shape[1]:
+        return np.full((len(age_logits), 101), 1 / 101)
+    return network.classes.to_years(softmax(age_logits / temperature))
+
+
+def fit_calibration(network: Network, task: str, lessons: Lessons, rows: NDArray[np.int64]) -> Calibration:
+    """Temperature, gender correction and interval levels.
+
+    Args:
+        network: In evaluation mode.
+        task: What it has learned; what it has not is left alone.
+        lessons: Hold faces and labels.
+        rows: Which of them, none of which it has learned from.
+    """
+    ages, genders = collect(network, lessons, rows)
+    low, high, female = (
+        values[rows].astype(np.float64)
+        for values in (lessons.crops.age_low, lessons.crops.age_high, lessons.crops.female)
+    )
+    if lessons.age_known is not None:
+        low, high = (np.where(lessons.age_known[rows], values, np.nan) for values in (low, high))
+    temperature, scale, shift = 1.0, 1.0, 0.0
+    if task != "age" and int((~np.isnan(female)).sum()) >= LEAST:
+        scale, shift = fit_gender(genders, female)
+    known = int((~np.isnan(low)).sum())
+    if task == "gender" or not known:
+        return Calibration(temperature, scale, shift)
+    if network.kind == "face" and known >= LEAST:
+        temperature = fit_age_temperature(ages, low, high)
+    probabilities = year_probabilities(network, ages, temperature)
+    drawn = draw_ages(probabilities, low, high, np.random.default_rng(1))
+    says_female = np.ones(len(rows), bool) if task == "age" else genders * scale + shift >= 0
+    return Calibration(temperature, scale, shift, fit_levels(probabilities, drawn, says_female, COVERAGE))

@@ -1,0 +1,375 @@
+"""`agelens train`, from a configuration to a finished run: epochs, validation, the best weights, and going on."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+import agelens
+from agelens.errors import TrainingError
+from agelens.training.batches import BatchMaker, Lessons, label_groups
+from agelens.training.build import build_network, rebuild_network
+from agelens.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from agelens.training.config_file import to_values
+from agelens.training.devices import choose_devices, count_threads, describe_devices
+from agelens.training.finish import finish_run
+from agelens.training.foreign import load_start, read_weights
+from agelens.training.judge import accuracies, measure_rows
+from agelens.training.learner import Learner, Pace
+from agelens.training.listeners import Listeners
+from agelens.training.material import Material, inverse_frequencies, open_material, rare_age_weights
+from agelens.training.objective import Objective
+from agelens.training.run_folder import RunFolder, create_run_folder, draw_grid, find_unfinished
+from agelens.training.team import Team, join_team
+
+if TYPE_CHECKING:
+    from agelens.training.config import Config
+    from agelens.training.networks import Network
+
+Facts = dict[str, Any]
+SUMMED = ("loss", "right_age", "known_age", "right_gender", "known_gender")
+
+
+@dataclass(slots=True)
+class Course:
+    """How far a training has come; all that `last` keeps beside the learner's tensors.
+
+    Attributes:
+        step: Steps done.
+        history: Per epoch: train loss, validation loss, train accuracy, validation accuracy.
+        figures: Per epoch: all that was measured on validation.
+        best: Number of the best epoch, from 1; 0: none yet.
+        sums: Losses and counts of the epoch so far.
+        seconds: Spent.
+    """
+
+    step: int = 0
+    history: list[list[float]] = field(default_factory=list)
+    figures: list[dict[str, float]] = field(default_factory=list)
+    best: int = 0
+    sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SUMMED, 0.0))
+    seconds: float = 0.0
+
+    def to_dict(self) -> Facts:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def run_training(
+    config: Config,
+    task: str,
+    *,
+    resume: bool = False,
+    run: Path | None = None,
+    listeners: Listeners | None = None,
+) -> Path:
+    """Trains, and leaves everything in the folder that is returned.
+
+    Args:
+        config: How, and on what.
+        task: "age", "gender" or "both".
+        resume: Go on with a training that was cut off, exactly as if it had not been.
+        run: Which one to go on with; by default the newest unfinished one of the task.
+        listeners: Who is told of the progress.
+
+    Raises:
+        AgelensError: As the rooms that it calls say; whatever happens, the best weights so far are kept.
+    """
+    noted: list[str] = []
+    devices = choose_devices(config.gpu, noted.append)
+    with join_team(devices) as team:
+        listeners = (listeners or Listeners()) if team.leads else Listeners()
+        for line in noted:
+            listeners.tell(line)
+        torch.set_num_threads(count_threads(config.gpu, team))
+        gpus = 0 if devices[0].type == "cpu" else max(team.world, 1)
+        material = open_material(config, task, team, listeners)
+        folder = _open_folder(config, task, gpus, team, resume=resume, run=run)
+        training = Training(config, task, material, folder, team, listeners)
+        for line in noted:
+            training.log(line)
+        if resume:
+            training.take_up()
+        else:
+            training.begin()
+        training.go()
+        finish_run(training, describe_devices(devices, team))
+        team.wait()
+        return folder.path
+
+
+def _open_folder(config: Config, task: str, gpus: int, team: Team, *, resume: bool, run: Path | None) -> RunFolder:
+    output, batch = Path(config.data.output_dir), config.hyperparameters.batch_size
+    path = ""
+    if team.leads:
+        if resume:
+            path = str(run or find_unfinished(output, task))
+        else:
+            path = str(create_run_folder(output, task, batch, gpus).path)
+    return RunFolder(Path(team.tell(path)), task, batch, gpus)
+
+
+class Training:
+    """One training: what it learns from, who learns, and where it writes."""
+
+    def __init__(
+        self, config: Config, task: str, material: Material, folder: RunFolder, team: Team, listeners: Listeners
+    ) -> None:
+        self.config, self.task, self.material, self.folder, self.team = config, task, material, folder, team
+        self.listeners = listeners
+        network = build_network(config, task, material)
+        self.lessons = make_lessons(config, material, network)
+        hyper = config.hyperparameters
+        self.maker = BatchMaker(
+            self.lessons, network, batch=hyper.batch_size, augment=config.augment, seed=hyper.seed, team=team
+        )
+        self.steps_per_epoch = self.maker.steps_per_epoch
+        self.steps = self.steps_per_epoch * hyper.epochs
+        twin = rebuild_network(network.kind, json.loads(json.dumps(network.describe())))
+        self.learner = Learner(
+            network,
+            twin,
+            make_objective(config, task),
+            make_pace(config, self.steps),
+            team=team,
+            groups=material.groups,
+        )
+        self.course = Course()
+
+    @property
+    def about(self) -> Facts:
+        """What the weights are, so that they can be read without anything else."""
+        return {
+            "format": "agelens.weights/1",
+            "kind": self.learner.network.kind,
+            "network": self.learner.network.describe(),
+            "task": self.task,
+            "crop": self.material.geometry.to_dict(),
+            "config": to_values(self.config),
+            "data": self.material.about,
+            "versions": versions(),
+        }
+
+    def begin(self) -> None:
+        """Loads what it starts from and lays the first checkpoint down.
+
+        Raises:
+            NotFoundError, DamagedModelError, UnfitModelError: The start is not there, or does not fit.
+        """
+        network = self.learner.network
+        counts = self.material.about["labels"]
+        self.say(
+            f"{self.folder.path}: {self.task}, {network.kind}, "
+            f"{sum(value.numel() for value in network.parameters()):,} weights; "
+            + ", ".join(f"{name} {count['faces']:,}" for name, count in counts.items())
+        )
+        start = self.config.network.start
+        if start not in ("", "none"):
+            for note in load_start(network, read_weights(Path(start)), self.task):
+                self.say(f"start: {note}")
+            self.learner.average.load_state_dict(network.state_dict())
+        if self.team.leads and self.config.hyperparameters.plot_img:
+            self._draw_grid()
+        self._save()
+
+    def take_up(self) -> None:
+        """Goes on where `last` is.
+
+        Raises:
+            TrainingError: It is of another configuration or other data.
+            NotFoundError, DamagedModelError: There is none, or not a whole one.
+        """
+        checkpoint = load_checkpoint(self.folder.last)
+        self._compare(checkpoint.facts)
+        self.learner.restore(checkpoint.tensors)
+        self.course = Course(**checkpoint.facts["course"])
+        self.say(f"going on at step {self.course.step} of {self.steps} in {self.folder.path}")
+
+    def _compare(self, facts: Facts) -> None:
+        kept, wanted = flat(facts["about"]["config"]), flat(to_values(self.config))
+        free = ("GPU.", "DATA.OUTPUT_DIR", "DATA.FILE", "DATA.DATA_DIR", "HYPERPARAMETERS.SAVE_EVERY")
+        changed = [key for key in wanted if kept.get(key) != wanted[key] and not key.startswith(free)]
+        if facts["task"] != self.task:
+            raise TrainingError(f"{self.folder.path} trains {facts['task']}, not {self.task}; choose another --run")
+        if changed:
+            raise TrainingError(
+                f"{self.folder.path} is a training with other settings ({', '.join(changed)} differ); give the ones it"
+                " began with, or begin a new one without --resume"
+            )
+        if facts["about"]["data"]["fingerprint"] != self.material.about["fingerprint"]:
+            raise TrainingError(f"{self.folder.path} was trained on other data; give the file it began with")
+        if facts["world"] != self.team.world:
+            raise TrainingError(
+                f"{self.folder.path} was trained by {facts['world']} processes, and now there are {self.team.world}"
+            )
+
+    def go(self) -> None:
+        """All steps that are left, or until nothing gets better."""
+        course, hyper = self.course, self.config.hyperparameters
+        began, spent, first = time.monotonic(), course.seconds, course.step
+        if self._is_over():
+            return
+        for batch in self.maker.stream(course.step, self.steps):
+            losses = self.learner.learn(batch, course.step)
+            course.step += 1
+            for name in SUMMED:
+                course.sums[name] += losses[name]
+            elapsed = time.monotonic() - began
+            course.seconds = spent + elapsed
+            self.listeners.step(self._facts(losses["loss"], (course.step - first) / max(elapsed, 1e-9)))
+            if course.step % self.steps_per_epoch == 0:
+                self._end_epoch()
+                course.seconds = spent + time.monotonic() - began
+                self._save()
+                if self._is_over():
+                    return
+            elif course.step % hyper.save_every == 0:
+                self._save()
+
+    def _facts(self, loss: float, steps_a_second: float) -> Facts:
+        course, hyper = self.course, self.config.hyperparameters
+        return {
+            "step": course.step,
+            "steps": self.steps,
+            "epoch": (course.step - 1) // self.steps_per_epoch + 1,
+            "epochs": hyper.epochs,
+            "loss": loss,
+            "rate": steps_a_second * hyper.batch_size * self.team.world,
+            "left": (self.steps - course.step) / max(steps_a_second, 1e-9),
+        }
+
+    def _end_epoch(self) -> None:
+        course = self.course
+        figures = measure_rows(self.learner, self.lessons, self.material.val, fully=False)
+        if not np.isfinite(figures["loss"]):
+            raise TrainingError(f"the validation loss became {figures['loss']}; lower the learning rate")
+        train_loss = course.sums["loss"] / self.steps_per_epoch
+        train_accuracy = accuracies(course.sums, self.learner)["accuracy"]
+        course.history.append([train_loss, figures["loss"], train_accuracy, figures["accuracy"]])
+        course.figures.append(figures)
+        course.sums = dict.fromkeys(SUMMED, 0.0)
+        epoch = len(course.history)
+        is_best = not course.best or figures["loss"] < course.history[course.best - 1][1]
+        if is_best:
+            course.best = epoch
+            if self.team.leads:
+                about = self.about | {"epoch": epoch, "validation": figures}
+                self.folder.save_model(self.learner.average.state_dict(), about)
+        measured = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+        self.say(f"epoch {epoch}: train loss {train_loss:.4f}, validation {measured}{', best' if is_best else ''}")
+
+    def _is_over(self) -> bool:
+        """Whether nothing has become better for as many epochs as patience lasts."""
+        patience, done = self.config.hyperparameters.patience, len(self.course.history)
+        if self.course.step >= self.steps:
+            return True
+        over = bool(patience and self.course.step % self.steps_per_epoch == 0 and done - self.course.best >= patience)
+        if over and done:
+            self.say(f"stopping: no better validation loss for {patience} epochs")
+        return over and done > 0
+
+    def _save(self) -> None:
+        if self.team.leads:
+            facts = {"about": self.about, "task": self.task, "world": self.team.world, "course": self.course.to_dict()}
+            tensors = {name: value.detach().cpu() for name, value in self.learner.state().items()}
+            save_checkpoint(Checkpoint(tensors, facts), self.folder.last)
+
+    def _draw_grid(self) -> None:
+        batch = self.maker.make(0, self.maker.rows_of(0))
+        network = self.learner.network
+        levels = batch.crops[:64].permute(0, 2, 3, 1).numpy() * np.array(network.scale) + np.array(network.mean)
+        draw_grid(self.folder, np.clip(np.rint(levels), 0, 255).astype(np.uint8))
+
+    def say(self, line: str) -> None:
+        """Tells the user and the log, in one process of all."""
+        self.log(line)
+        self.listeners.tell(line)
+
+    def log(self, line: str) -> None:
+        """Tells the log alone."""
+        if self.team.leads:
+            self.folder.log(line)
+
+
+def make_lessons(config: Config, material: Material, network: Network) -> Lessons:
+    """Data and configuration as the batch maker wants them."""
+    hyper = config.hyperparameters
+    plain = Lessons(
+        crops=material.crops,
+        rows=material.train,
+        weights=rare_age_weights(material, hyper.rare_ages),
+        teacher=None,
+        widening=material.widening,
+        classes=network.classes,
+        groups=material.groups,
+        deviation=hyper.sigma if hyper.loss == "distribution" and network.kind == "face" else None,
+        single=hyper.loss == "cross_entropy",
+        age_known=material.age_known,
+    )
+    if not hyper.class_weights:
+        return plain
+    everyone = np.arange(len(material.crops))
+    genders = np.nan_to_num(material.crops.female, nan=-1).astype(np.int64)
+    weights = {
+        "age_weights": inverse_frequencies(label_groups(plain, everyone), material.train),
+        "gender_weights": inverse_frequencies(genders, material.train),
+    }
+    return Lessons(**{name: getattr(plain, name) for name in Lessons.__slots__} | weights)
+
+
+def make_objective(config: Config, task: str) -> Objective:
+    """The losses of a task; what is not to be learned weighs nothing."""
+    hyper = config.hyperparameters
+    return Objective(
+        age=float(task != "gender"),
+        ordinal=hyper.loss == "ordinal",
+        target=float(task != "gender" and hyper.loss == "distribution"),
+        gender=hyper.gender_weight if task == "both" else float(task == "gender"),
+        smoothing=hyper.smoothing,
+    )
+
+
+def make_pace(config: Config, steps: int) -> Pace:
+    """The optimiser's settings for a training of so many steps."""
+    hyper = config.hyperparameters
+    return Pace(
+        optimiser=hyper.optimizer.name,
+        momentum=hyper.optimizer.momentum,
+        weight_decay=hyper.optimizer.wt_decay,
+        learning_rate=hyper.optimizer.lr,
+        warmup=round(hyper.optimizer.warmup * steps),
+        steps=steps,
+        constant=hyper.optimizer.schedule == "constant",
+        average=hyper.ema,
+        clip=hyper.optimizer.clip,
+        bf16=config.gpu.bf16,
+        seed=hyper.seed,
+    )
+
+
+def flat(values: Facts, prefix: str = "") -> Facts:
+    """Nested sections as `SECTION.KEY`, values as JSON holds them."""
+    found: Facts = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = json.loads(json.dumps(value))
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Of everything that the numbers depend on."""
+    names = ("torch", "numpy", "pillow", "onnxruntime")
+    return {
+        "agelens": agelens.__version__,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in names},
+    }

@@ -1,0 +1,150 @@
+"""Weights as a start: our own checkpoints, and `.pt` state dicts, which are read without running code."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from agelens.errors import DamagedModelError, NotFoundError, UnfitModelError
+from agelens.training.checkpoint import has_checkpoint, load_checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agelens.training.networks import Network
+
+NOTE = "agelens"
+"""Where a weights file says what it is, in its safetensors metadata."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Named tensors, and what the file says of itself (nothing, where it is a foreign one)."""
+
+    tensors: dict[str, Tensor]
+    about: dict[str, Any]
+    source: str
+
+
+def read_weights(path: Path) -> Weights:
+    """A weights file of a run, the folder of a run or its `last`, or a foreign `.pt` state dict.
+
+    Raises:
+        NotFoundError: There is nothing.
+        DamagedModelError: It is cut short, or no weights file.
+        UnfitModelError: It holds Python objects instead of tensors.
+    """
+    if path.is_dir():
+        return _read_folder(path)
+    if not path.is_file():
+        raise NotFoundError(f"there are no weights at {path}; give a *_model_*.safetensors of a run, or a .pt")
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+
+
+def _read_folder(path: Path) -> Weights:
+    best = sorted(path.glob("*_model_*.safetensors"))
+    if len(best) == 1:
+        return _read_safetensors(best[0])
+    if best:
+        raise NotFoundError(f"{path} holds several models; name one: {', '.join(file.name for file in best)}")
+    for folder in (path / "last", path):
+        if (folder / "state.json").is_file() or (folder == path / "last" and has_checkpoint(folder)):
+            checkpoint = load_checkpoint(folder)
+            about = checkpoint.facts.get("about", {})
+            return Weights(checkpoint.part("average"), about, str(folder))
+    raise NotFoundError(f"{path} holds no *_model_*.safetensors and no checkpoint; is it the folder of a run?")
+
+
+def _read_safetensors(path: Path) -> Weights:
+    try:
+        with safe_open(path, "pt") as file:
+            about = json.loads((file.metadata() or {}).get(NOTE, "{}"))
+            names = file.keys()
+            return Weights({name: file.get_tensor(name) for name in names}, about, str(path))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DamagedModelError(f"{path} is no whole weights file ({error}); train or fetch it again") from error
+
+
+def _read_pickle(path: Path) -> Weights:
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "GLOBAL" in str(error).upper():
+            raise UnfitModelError(
+                f"{path} holds Python objects, which could run any program when they are read; save its state dict"
+                " alone: torch.save(model.state_dict(), FILE)"
+            ) from error
+        raise DamagedModelError(f"{path} is no whole weights file; fetch it again") from error
+    except (EOFError, OSError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DamagedModelError(f"{path} is no whole weights file ({str(error)[:200]}); fetch it again") from error
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
+            found = found[key]
+    if not isinstance(found, dict) or not found or not all(isinstance(value, Tensor) for value in found.values()):
+        raise UnfitModelError(f"{path} holds no state dict: names with tensors; save model.state_dict()")
+    return Weights(strip_module(found), {}, str(path))
+
+
+def strip_module(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Names without the `module.` that DataParallel puts before them all; a `module.` elsewhere belongs to the name."""
+    names = [str(name) for name in tensors]
+    cut = len("module.") if all(name.startswith("module.") for name in names) else 0
+    return {name[cut:]: value for name, value in zip(names, tensors.values(), strict=True)}
+
+
+HEADS = {"levi-hassner": ("fc3.",), "face": ("age.", "gender.")}
+"""The layers that may differ: they are then left as they are drawn."""
+
+
+def load_start(network: Network, weights: Weights, task: str) -> list[str]:
+    """Takes over weights as a start.
+
+    Args:
+        network: What begins; changed in place.
+        weights: What it begins with.
+        task: What it is to learn.
+
+    Returns:
+        What was left out, in words.
+
+    Raises:
+        UnfitModelError: The weights are of another network, or of the other task, or not finite.
+    """
+    kind, learned = weights.about.get("kind"), weights.about.get("task")
+    if kind not in (None, network.kind):
+        raise UnfitModelError(f"{weights.source} is a {kind} network and a {network.kind} one is to be trained")
+    if learned in ("age", "gender") and task in ("age", "gender") and learned != task:
+        raise UnfitModelError(
+            f"{weights.source} has learned {learned} and you asked for {task}; choose the other checkpoint, or begin"
+            " with a network of both"
+        )
+    broken = [name for name, value in weights.tensors.items() if not torch.isfinite(value.float()).all()]
+    if broken:
+        raise UnfitModelError(f"{weights.source} holds numbers that are none (in {broken[0]}); choose other weights")
+    own, heads = network.state_dict(), HEADS[network.kind]
+    fitting = {name: value for name, value in weights.tensors.items() if name in own and value.shape == own[name].shape}
+    missing = [name for name in own if name not in fitting]
+    body = [name for name in missing if not name.startswith(heads)]
+    if body:
+        found = weights.tensors.get(body[0])
+        what = "is not there" if found is None else f"is {tuple(found.shape)}, not {tuple(own[body[0]].shape)}"
+        raise UnfitModelError(
+            f"{weights.source} does not fit a {network.kind} network: {body[0]} {what}"
+            f"{f', and {len(body) - 1} more' if len(body) > 1 else ''}; choose its --network and --size"
+        )
+    network.load_state_dict({**own, **fitting})
+    notes = [f"{name}: not in the start, drawn afresh" for name in missing if name not in weights.tensors]
+    notes += [
+        f"{name}: {tuple(weights.tensors[name].shape)} in the start, {tuple(own[name].shape)} here, drawn afresh"
+        for name in missing
+        if name in weights.tensors
+    ]
+    return notes + [f"{name}: in the start, not used" for name in weights.tensors if name not in own]

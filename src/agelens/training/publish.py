@@ -1,0 +1,195 @@
+"""`agelens export`: a checkpoint -> a model file that `predict`, `serve` and `batch` run as it is, and its card."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from agelens.align import CropGeometry
+from agelens.errors import NotFoundError, TrainingError, UnfitModelError, UsageError
+from agelens.estimate import OnnxEstimator
+from agelens.modelspec import IntervalLevel, ModelSpec
+from agelens.outfile import Target, write_whole
+from agelens.training.build import network_of
+from agelens.training.calibrate import Calibration
+from agelens.training.calibration import COVERAGE, fit_calibration, year_probabilities
+from agelens.training.card import write_card
+from agelens.training.config_file import lower_keys, make_config
+from agelens.training.course import make_lessons
+from agelens.training.export import export_onnx
+from agelens.training.foreign import Weights, read_weights
+from agelens.training.listeners import Listeners, ignore
+from agelens.training.loop import predict_crops
+from agelens.training.material import cut_material, draw_validation, open_data
+from agelens.training.quantise import compare_models, quantise
+from agelens.training.team import Team
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from agelens.training.batches import Lessons
+    from agelens.training.networks import Network
+
+TOLERANCE = 1e-4
+NOTES = (
+    "Age is how old a face looks, not what a document says.",
+    "Gender is how a person presents in a picture, not who they are; below 13 years it is close to a guess.",
+    "Not for decisions about access, work, policing or anything else that affects a person.",
+)
+UNSTATED = "not stated: it depends on the licence of the training data"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """How a checkpoint becomes a model file.
+
+    Attributes:
+        output: The `.onnx` to write; its card goes beside it as `.md`.
+        name: What the model is called; by default the file's name without its ending.
+        int8: Whether weights and activations become 8-bit integers.
+        calibrate: Faces to calibrate on (a manifest or an `.h5`), and to measure `int8` on.
+        licence: Of the weights.
+        cache: Where cut faces are kept.
+    """
+
+    output: Path
+    name: str = ""
+    int8: bool = False
+    calibrate: Path | None = None
+    licence: str = UNSTATED
+    cache: Path = Path("output")
+
+
+def export_checkpoint(checkpoint: Path, options: ExportOptions, tell: Callable[[str], None] = ignore) -> ModelSpec:
+    """Writes the model file and its card.
+
+    Args:
+        checkpoint: A weights file of a run, or the run's folder.
+        options: How.
+        tell: Is told what was measured.
+
+    Returns:
+        What the file says of itself.
+
+    Raises:
+        UsageError: The output is no `.onnx`, or int8 has no faces to be measured on.
+        NotFoundError, DamagedModelError, UnfitModelError: The checkpoint is none, or not whole.
+        TrainingError: The graph does not give what the network gives; nothing is written.
+    """
+    if options.output.suffix.lower() != ".onnx":
+        raise UsageError(f"a model file's name ends in .onnx, got {options.output.name!r}")
+    Target(options.output).discard()  # a name that cannot be written is better said now
+    weights = read_weights(checkpoint)
+    network, about = network_of(weights), weights.about
+    silence(network, about["task"])
+    faces = _open_faces(weights, options, tell) if options.calibrate or options.int8 else None
+    calibration = Calibration.from_dict(about["calibration"]) if "calibration" in about else Calibration()
+    if faces is not None and options.calibrate:
+        calibration = fit_calibration(network, about["task"], *faces)
+        tell(f"calibrated on {len(faces[1]):,} faces of {options.calibrate}")
+    spec = describe(weights, calibration, options)
+    model = export_onnx(network, calibration, spec)
+    difference = check_parity(model, network, calibration)
+    tell(f"largest difference between torch and onnxruntime: {difference:.1e}")
+    if options.int8:
+        assert faces is not None
+        model, spec = _make_int8(model, spec, *faces)
+        tell(f"int8, measured on {len(faces[1]):,} faces: {spec.metrics['int8']}")
+    write_whole(options.output, model)
+    card = write_card(spec, hashlib.sha256(model).hexdigest(), len(model))
+    write_whole(options.output.with_suffix(".md"), card.encode())
+    return spec
+
+
+def silence(network: Network, task: str) -> None:
+    """Sets a head that has learned nothing to zero: it then answers one half, or every year alike."""
+    with torch.no_grad():
+        for parameter in network.heads(task):
+            parameter.zero_()
+
+
+def describe(weights: Weights, calibration: Calibration, options: ExportOptions) -> ModelSpec:
+    """What the model file says of itself."""
+    about = weights.about
+    data = about.get("data", {})
+    leaky = ("Trained on splits that leak: its figures are too good to be true.",) if data.get("leaky") else ()
+    return ModelSpec(
+        name=options.name or options.output.stem,
+        version=str(about.get("date", "unfinished")),
+        crop=CropGeometry(**about["crop"]),
+        tasks=("age", "gender") if about["task"] == "both" else (about["task"],),
+        decode="mean",
+        coverage=COVERAGE,
+        # As precisely as the file states them.
+        levels=tuple(
+            IntervalLevel(float(level.low), float(level.high), level.gender, round(level.level, 4))
+            for level in calibration.levels
+        ),
+        licence=options.licence,
+        training_data=({"name": f"{data.get('kind', 'unknown')} ({data.get('fingerprint', '')[:12]})"},),
+        metrics={name: _rounded(about[name]) for name in ("validation", "test") if about.get(name)},
+        notes=NOTES + leaky,
+        recipe={"config": about.get("config", {}), "data": data, "versions": about.get("versions", {})},
+    )
+
+
+def check_parity(model: bytes, network: Network, calibration: Calibration) -> float:
+    """The largest difference between what the file and the network say of made-up crops, in batches of 1, 2 and 7.
+
+    Raises:
+        TrainingError: It is larger than 1e-4.
+    """
+    estimator = OnnxEstimator(model, name="the exported model")
+    size = estimator.spec.crop.size
+    crops = np.random.default_rng(0).integers(0, 256, (10, size, size, 3)).astype(np.uint8)
+    crops[0], crops[1] = 0, np.linspace(0, 255, size, dtype=np.uint8)[:, None, None]
+    age_logits, gender_logits = predict_crops(network, crops)
+    ages = year_probabilities(network, age_logits.astype(np.float64), calibration.age_temperature)
+    female = 1 / (1 + np.exp(-(gender_logits.astype(np.float64) * calibration.gender_scale + calibration.gender_shift)))
+    largest = 0.0
+    for rows in (slice(0, 1), slice(1, 3), slice(3, 10)):
+        answer = estimator.estimate(crops[rows])
+        gaps = (np.abs(answer.ages - ages[rows]).max(), np.abs(answer.female - female[rows]).max())
+        largest = max(largest, *map(float, gaps))
+    if not largest <= TOLERANCE:
+        raise TrainingError(f"the exported graph differs from the network by {largest:.1e}; nothing was written")
+    return largest
+
+
+def _make_int8(model: bytes, spec: ModelSpec, lessons: Lessons, rows: NDArray[np.int64]) -> tuple[bytes, ModelSpec]:
+    """The model in 8-bit integers, and its description with what that cost."""
+    small = quantise(model, spec, lessons, rows)
+    cost = compare_models(model, small, lessons, rows)
+    spec = replace(spec, metrics={**spec.metrics, "int8": _rounded(cost)})
+    return quantise(model, spec, lessons, rows), spec
+
+
+def _open_faces(
+    weights: Weights, options: ExportOptions, tell: Callable[[str], None]
+) -> tuple[Lessons, NDArray[np.int64]]:
+    """Faces that the network has not learned from: the validation part of its own data, or all of other data."""
+    about = weights.about
+    file = options.calibrate or Path(about["data"]["file"])
+    if not file.is_file():
+        raise NotFoundError(f"{file} is not there; name a manifest or an .h5 with --calibrate: int8 is measured on it")
+    config = make_config(lower_keys(about["config"], weights.source))
+    config = replace(config, data=replace(config.data, output_dir=str(options.cache)))
+    source = open_data(file)
+    is_own = source.manifest.fingerprint == about["data"]["fingerprint"]
+    if is_own:
+        source = replace(source, manifest=draw_validation(source.manifest, config, tell))
+    material = cut_material(config, about["task"], source, CropGeometry(**about["crop"]), Team(), Listeners(tell))
+    rows = material.val if is_own else np.arange(len(material.crops))
+    if not len(rows):
+        raise UnfitModelError(f"{file} holds no face to measure {about['task']} on")
+    return make_lessons(config, material, network_of(weights)), rows
+
+
+def _rounded(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: round(value, 4) if isinstance(value, float) else value for name, value in values.items()}

@@ -1,0 +1,171 @@
+"""Checkpoint -> model file: the same answers, the same bytes, and `predict` runs it as it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from agelens.errors import DamagedModelError, NotFoundError, OutputUnwritableError, TrainingError, UsageError
+from agelens.estimate import OnnxEstimator
+from agelens.modelspec import IntervalLevel
+from agelens.training import publish
+from agelens.training.calibrate import Calibration
+from agelens.training.export import export_onnx
+from agelens.training.foreign import read_weights
+from agelens.training.levi_hassner import LeviHassner, LeviHassnerConfig
+from agelens.training.publish import ExportOptions, check_parity, export_checkpoint
+from command import EXAMPLE, records, run
+from stand_in import make_spec
+from training_makers import make_manifest, train
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_manifest(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(data, tmp_path_factory.mktemp("finished"), settings={"hyperparameters": {"epochs": 1}})[0]
+
+
+def test_the_file_says_what_it_is_and_answers_like_the_network(finished: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    spec = export_checkpoint(finished, ExportOptions(output=tmp_path / "mine.onnx"), told.append)
+    data = (tmp_path / "mine.onnx").read_bytes()
+    estimator = OnnxEstimator(data, name="mine")
+    assert estimator.spec.to_json() == spec.to_json()
+    assert spec.name == "mine"
+    assert spec.tasks == ("age", "gender")
+    assert spec.crop.size == 48
+    assert spec.levels
+    assert spec.metrics["test"]["loss"] > 0
+    assert "largest difference" in told[0]
+    card = (tmp_path / "mine.md").read_text()
+    assert hashlib.sha256(data).hexdigest() in card
+    assert "Limits" in card
+    for count in (1, 2, 7):
+        assert estimator.estimate(np.zeros((count, 48, 48, 3), np.uint8)).ages.shape == (count, 101)
+
+
+def test_the_same_checkpoint_gives_the_same_bytes(finished: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        export_checkpoint(finished, ExportOptions(output=tmp_path / f"{name}.onnx", name="same"))
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+
+
+def test_predict_runs_what_export_wrote(finished: Path, tmp_path: Path) -> None:
+    exported = run("export", finished, "-o", tmp_path / "mine.onnx", "--name", "my-model", "--licence", "MIT")
+    assert exported.returncode == 0, exported.stderr
+    assert exported.stdout == ""
+    done = run("predict", EXAMPLE, "--model", tmp_path / "mine.onnx")
+    assert done.returncode == 0, done.stderr
+    (record,) = records(done.stdout)
+    assert record["model"]["name"] == "my-model"
+    assert record["faces"][0]["age"]["low"] <= record["faces"][0]["age"]["years"]
+    shown = run("models", "show", tmp_path / "mine.onnx", "--json")
+    assert json.loads(shown.stdout)["licence"] == "MIT"
+
+
+@pytest.mark.parametrize("task", ["age", "gender"])
+def test_a_network_of_one_task_answers_only_that(data: Path, tmp_path: Path, task: str) -> None:
+    folder, _ = train(data, tmp_path, task, {"hyperparameters": {"epochs": 1}})
+    spec = export_checkpoint(folder, ExportOptions(output=tmp_path / "one.onnx"))
+    assert spec.tasks == (task,)
+    answer = OnnxEstimator((tmp_path / "one.onnx").read_bytes(), name="one").estimate(
+        np.random.default_rng(0).integers(0, 256, (3, 48, 48, 3)).astype(np.uint8)
+    )
+    if task == "age":
+        assert answer.female == pytest.approx([0.5] * 3)
+        assert answer.ages.std() > 0
+    else:
+        assert answer.ages == pytest.approx(np.full((3, 101), 1 / 101), abs=1e-6)
+
+
+@pytest.mark.parametrize("task", ["both", pytest.param("age", marks=pytest.mark.slow), "gender"])
+@pytest.mark.parametrize("ceil", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_levi_hassner_with_its_over_sampling_is_one_file(task: str, ceil: bool) -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    network = LeviHassner(LeviHassnerConfig(task=task, ceil=ceil, groups="adience12")).eval()
+    torch.nn.init.normal_(network.fc3.weight, std=0.3)
+    tasks = ("age", "gender") if task == "both" else (task,)
+    gender = (1.5, 0.2) if task != "age" else (1.0, 0.0)
+    calibration = Calibration(1.0, *gender, (IntervalLevel(0, 200, "any", 0.9),))
+    spec = make_spec(name="levi", tasks=tasks, crop=make_spec().crop.widen(1.0, 256))
+    model = export_onnx(network, calibration, spec)
+    assert check_parity(model, network, calibration) < 1e-4
+    assert model == export_onnx(network, calibration, spec)
+
+
+def test_a_graph_that_differs_is_not_written(finished: Path, tmp_path: Path, monkeypatch) -> None:
+    export = publish.export_onnx
+
+    def wrong(network, calibration, spec):
+        with torch.no_grad():
+            network.age.bias[3] += 0.5
+        model = export(network, calibration, spec)
+        with torch.no_grad():
+            network.age.bias[3] -= 0.5
+        return model
+
+    monkeypatch.setattr(publish, "export_onnx", wrong)
+    with pytest.raises(TrainingError, match="differs from the network"):
+        export_checkpoint(finished, ExportOptions(output=tmp_path / "mine.onnx"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_int8_is_smaller_and_says_what_it_costs(finished: Path, data: Path, tmp_path: Path) -> None:
+    plain = ExportOptions(output=tmp_path / "plain.onnx", cache=tmp_path / "cache")
+    export_checkpoint(finished, plain)
+    small = ExportOptions(output=tmp_path / "small.onnx", int8=True, calibrate=data, cache=tmp_path / "cache")
+    spec = export_checkpoint(finished, small)
+    sizes = [(tmp_path / f"{name}.onnx").stat().st_size for name in ("plain", "small")]
+    assert sizes[1] < sizes[0] / 2
+    cost = spec.metrics["int8"]
+    assert cost["faces"] > 0
+    assert {"mean_years_moved", "genders_changed", "mae", "float32_mae", "gender_accuracy"} <= set(cost)
+    assert cost["mean_years_moved"] < 3
+    estimator = OnnxEstimator((tmp_path / "small.onnx").read_bytes(), name="small")
+    assert estimator.spec.to_json() == spec.to_json()
+    first = (tmp_path / "small.onnx").read_bytes()
+    export_checkpoint(finished, small)
+    assert (tmp_path / "small.onnx").read_bytes() == first
+
+
+def test_calibrating_on_other_faces_uses_all_of_them(finished: Path, tmp_path: Path) -> None:
+    other = make_manifest(tmp_path, 130, test=0)
+    told: list[str] = []
+    options = ExportOptions(output=tmp_path / "c.onnx", calibrate=other, cache=tmp_path / "cache")
+    spec = export_checkpoint(finished, options, told.append)
+    assert any("calibrated on 130 faces" in line for line in told)
+    assert spec.levels[-1].gender == "any"
+
+
+def test_what_cannot_be_exported(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"ends in \.onnx"):
+        export_checkpoint(finished, ExportOptions(output=tmp_path / "mine.pt"))
+    with pytest.raises(NotFoundError, match="there are no weights"):
+        export_checkpoint(tmp_path / "none", ExportOptions(output=tmp_path / "m.onnx"))
+    with pytest.raises(OutputUnwritableError):
+        export_checkpoint(finished, ExportOptions(output=tmp_path / "no" / "m.onnx"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(NotFoundError, match="is it the folder of a run"):
+        export_checkpoint(tmp_path / "empty", ExportOptions(output=tmp_path / "m.onnx"))
+    weights = read_weights(finished)
+    torch.save(weights.tensors, tmp_path / "plain.pt")
+    with pytest.raises(DamagedModelError, match="does not say which network"):
+        export_checkpoint(tmp_path / "plain.pt", ExportOptions(output=tmp_path / "m.onnx"))
+    done = run("export", tmp_path / "none.safetensors", "-o", tmp_path / "m.onnx")
+    assert done.returncode == 1
+    assert "agelens export: there are no weights" in done.stderr
+
+
+def test_the_last_checkpoint_of_an_unfinished_run_can_be_exported(finished: Path, tmp_path: Path) -> None:
+    spec = export_checkpoint(finished / "last", ExportOptions(output=tmp_path / "last.onnx"))
+    assert spec.version == "unfinished"

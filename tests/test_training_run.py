@@ -262,7 +262,9 @@ except DiskFullError as error:
     print(error.message)
     sys.exit(7)
 """
-    done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment(), capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 7, done.stderr
     assert "no space is left" in done.stdout
     folder = tmp_path / "16_output_0"

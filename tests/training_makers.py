@@ -81,7 +81,9 @@ def make_original_h5(path: Path, count: int = 48, side: int = 64) -> Path:
     from agelens.groups import NAMED
 
     ages, females = labels(count)
-    pixels = np.stack([face(years, bool(female), index, side) for index, (years, female) in enumerate(zip(ages, females))])
+    pixels = np.stack(
+        [face(years, bool(female), index, side) for index, (years, female) in enumerate(zip(ages, females))]
+    )
     member = np.array(NAMED["adience12"].member)
     cut = count * 9 // 10
     with h5py.File(path, "w") as file:

@@ -178,7 +178,7 @@ def describe_age(ages: Floats, female: float, spec: ModelSpec, options: Estimate
     years = read_quantile(edges, 0.5) if spec.decode == "median" else mean
     level = spec.level_for(years, "female" if female >= 0.5 else "male")
     low, high = read_quantile(edges, (1 - level) / 2), read_quantile(edges, (1 + level) / 2)
-    values = tuple(float(value) for value in distribution)
+    values = tuple(distribution.tolist())
     group, probability = options.groups.choose(values)
     return Age(years, min(low, years), max(high, years), spec.coverage, group, probability, values)
 

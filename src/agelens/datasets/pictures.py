@@ -203,7 +203,7 @@ def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Pa
     """Writes one file; links and devices are passed over, as no data set needs them."""
     target = folder / member.name
     if not target.resolve().is_relative_to(folder.resolve()):
-        raise DamagedDatasetError(f"{archive.name} holds {member.name!r}, which would leave {folder}: do not trust it")
+        raise DamagedDatasetError(f"the archive holds {member.name!r}, which would leave {folder}: do not trust it")
     content = archive.extractfile(member) if member.isfile() else None
     if content is not None:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from agelens.detect.yunet import Candidates
-
 from agelens.types import Image
 
 if TYPE_CHECKING:

@@ -111,7 +111,8 @@ class FaceDetector:
         if longer <= SMALL_PICTURE:
             return [shrink(image, NEAR / longer)]
         far = shrink(image, choose_scale(longer))
-        return [far, shrink(far, NEAR / longer)]
+        shown = max(far.pixels.shape[:2])
+        return [far, shrink(far, far.scale / max(round(shown / NEAR), 1))]
 
     def _look_whole(self, view: Image, turns: int = 0) -> Candidates:
         return self._look(view, Frame(Region(0.0, 0.0, view.width, view.height), view.scale, turns))
@@ -177,12 +178,8 @@ class FaceDetector:
         side = _square(reading, 1.0).width
         if reading.scores[0] >= UNDOUBTED or not 2.5 * AFAR <= side <= PORTRAIT * min(image.width, image.height):
             return True
-        for margin in AFAR_MARGINS:
-            region = _square(reading, margin)
-            afar = _agreeing(self._look(image, Frame(region, AFAR / side)), reading)
-            if len(afar) and afar.scores[0] >= AFAR_SCORE:
-                return True
-        return False
+        looks = (self._look(image, Frame(_square(reading, margin), AFAR / side)) for margin in AFAR_MARGINS)
+        return all((_agreeing(look, reading).scores >= AFAR_SCORE).any() for look in looks)
 
     def _search_deeper(self, image: Image, found: Candidates, scale: float) -> Candidates:
         """Searches in tiles at growing scales for as long as that promises more faces."""

@@ -69,11 +69,8 @@ class YuNet:
             canvas: RGB uint8, shape (H, W, 3), both sides multiples of 32.
             floor: Least score.
         """
-        height, width = canvas.shape[:2]
-        planes = np.empty((1, 3, height, width), np.float32)
-        for plane, channel in enumerate((2, 1, 0)):  # the network was trained on BGR, 0..255
-            planes[0, plane] = canvas[:, :, channel]
-        outputs = self.forward(planes)
+        width = canvas.shape[1]
+        outputs = self.forward(canvas[:, :, ::-1].transpose(2, 0, 1)[None].astype(np.float32, order="C"))  # BGR, 0..255
         return join(
             _decode_stride(stride, width // stride, [outputs[kind * 3 + level][0] for kind in range(4)], floor)
             for level, stride in enumerate(STRIDES)

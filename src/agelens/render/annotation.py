@@ -4,7 +4,8 @@ Everything is drawn by blending small patches into the pixels, so the cost depen
 Line widths and letters grow with both.
 
 A label reads `31 (24-39)  female 97%`, in one line or two; in a crowd all labels of a picture are written smaller, and
-then short (`31 F`, `31 ?` for an unknown gender). `agelens.render.layout` says where they stand; the record has the rest.
+then short (`31 F`, `31 ?` for an unknown gender). `agelens.render.layout` says where they stand; the rest is in the
+record.
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ def begin(recipe: Recipe, crops: CropSet, downloads: Path) -> FaceNetwork:
     size = recipe.train.network.size
     rows = np.flatnonzero(crops.split == "train")[:1024]
     pixels = torch.from_numpy(still_crops(crops, rows, WIDENING, size)).permute(0, 3, 1, 2).float()
-    batches = [normalise(part) for part in pixels.split(128)]
+    batches = [normalise(part) for part in torch.split(pixels, 128)]
     return load_recognition_start(recipe.train.network, read_recognition(downloads / RECOGNITION_ARCHIVE), batches)
 
 

@@ -108,11 +108,12 @@ def ask_recognition(
 def _start(crops: CropSet, archive: Path) -> FaceNetwork:
     rows = np.arange(0, len(crops), max(len(crops) // 512, 1))[:512]
     pixels = still_crops(crops, rows, crops_widening(), SIDE)
-    batches = [normalise(part) for part in _planes(pixels).split(64)]
+    batches = [normalise(part) for part in torch.split(_planes(pixels), 64)]
     config = replace(RECOGNITION_CONFIG, size=SIDE, dropout=Lesson().dropout)
     torch.manual_seed(Lesson().seed)
     network = load_recognition_start(config, read_recognition(archive), batches)
-    return network.eval().to(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.eval()
 
 
 def crops_widening() -> float:
@@ -129,7 +130,7 @@ def _planes(pixels: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:
 @torch.inference_mode()
 def _see_lower(crops: CropSet, network: FaceNetwork, file: Path, say: Say) -> NDArray[np.float16]:
     """What the lower stages make of each view of each face, float16, shape (VIEWS, N, C, h, w), mapped from disk."""
-    lower = nn.Sequential(*network.body[:FROZEN])
+    lower = network.body[:FROZEN]
 
     def see(pixels: Tensor) -> NDArray[np.float16]:
         with torch.autocast("cpu", torch.bfloat16):
@@ -169,7 +170,7 @@ def _teach(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Trains the upper stages and heads; returns the answers for the faces as they are."""
     lesson = Lesson()
-    upper = nn.Sequential(*network.body[FROZEN:])
+    upper = network.body[FROZEN:]
     parameters = [*upper.parameters(), *network.age.parameters(), *network.gender.parameters()]
     optimiser = torch.optim.AdamW(parameters, lesson.learning_rate, weight_decay=lesson.weight_decay)
     inside = band_mask(torch.from_numpy(crops.age_low), torch.from_numpy(crops.age_high), AGE_BINS)
@@ -199,7 +200,7 @@ def _teach(
         for group in optimiser.param_groups:
             group["lr"] = lesson.learning_rate * rate
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 5.0)
         optimiser.step()
         if place == steps_an_epoch - 1:

@@ -18,7 +18,6 @@ from torch.autograd.function import FunctionCtx
 
 from agelens.errors import TrainingError
 
-
 CPU = torch.device("cpu")
 
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agelens.detect.canvas import GREY, Frame, Region, lay_out
+from agelens.detect.canvas import GREY, Frame, lay_out
 from agelens.detect.yunet import NOTHING, Candidates
+from agelens.types import Box
 
 MARKER = np.array([255, 0, 0])
 
@@ -52,14 +53,14 @@ def test_a_marker_is_found_where_it_was_drawn(
 ) -> None:
     radius = max(round(3 / scale), 4)
     x, y = (round(radius + at * (length - 2 * radius)) for at, length in ((across, width), (down, height)))
-    region = Region(start[0] * width, start[1] * height, size[0] * width, size[1] * height)
+    region = Box(start[0] * width, start[1] * height, size[0] * width, size[1] * height)
     beyond = (
         x - radius < region.x or x + radius > region.x + region.width,
         y - radius < region.y or y + radius > region.y + region.height,
     )
     if any(beyond):
-        region = Region(start[0] * width, start[1] * height, 1.5 * width, 1.5 * height)
-        region = Region(min(region.x, 0.0), min(region.y, 0.0), region.width, region.height)
+        region = Box(start[0] * width, start[1] * height, 1.5 * width, 1.5 * height)
+        region = Box(min(region.x, 0.0), min(region.y, 0.0), region.width, region.height)
     full = with_marker(width, height, x, y, radius)
     # A picture held at half the size, as the decoder gives it.
     step = round(1 / held)
@@ -80,13 +81,13 @@ def test_a_marker_is_found_where_it_was_drawn(
 @pytest.mark.parametrize("turns", range(4))
 def test_a_turned_canvas_is_the_turned_picture(turns: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
-    canvas = lay_out(pixels, 1.0, Frame(Region(0, 0, 96, 64), 1.0, turns))
+    canvas = lay_out(pixels, 1.0, Frame(Box(0, 0, 96, 64), 1.0, turns))
     assert np.array_equal(canvas, np.rot90(pixels, turns))
 
 
 @given(st.integers(0, 3), st.floats(0.05, 4), st.floats(-50, 50), st.floats(-50, 50))
 def test_boxes_come_back_with_their_points_inside(turns: int, scale: float, x: float, y: float) -> None:
-    region = Region(x, y, 320.0, 160.0)
+    region = Box(x, y, 320.0, 160.0)
     boxes = np.array([[10, 20, 30, 60]], np.float32) * np.float32(scale)
     points = (boxes.reshape(1, 2, 2).mean(axis=1, keepdims=True) + np.zeros((1, 5, 1))).astype(np.float32)
     back = Frame(region, scale, turns).carry_back(Candidates(boxes, np.ones(1, np.float32), points))
@@ -98,12 +99,12 @@ def test_boxes_come_back_with_their_points_inside(turns: int, scale: float, x: f
 
 
 def test_nothing_comes_back_as_nothing() -> None:
-    assert len(Frame(Region(0, 0, 10, 10), 1.0, 2).carry_back(NOTHING)) == 0
+    assert len(Frame(Box(0, 0, 10, 10), 1.0, 2).carry_back(NOTHING)) == 0
 
 
 def test_beyond_the_picture_the_canvas_is_grey() -> None:
     pixels = np.full((40, 60, 3), 200, np.uint8)
-    canvas = lay_out(pixels, 1.0, Frame(Region(-20, -10, 100, 70), 1.0))
+    canvas = lay_out(pixels, 1.0, Frame(Box(-20, -10, 100, 70), 1.0))
     assert canvas.shape == (96, 128, 3)
     assert (canvas[10:50, 20:80] == 200).all()
     canvas = canvas.copy()
@@ -113,7 +114,7 @@ def test_beyond_the_picture_the_canvas_is_grey() -> None:
 
 def test_a_region_beside_the_picture_is_all_grey() -> None:
     pixels = np.full((40, 60, 3), 200, np.uint8)
-    for region in (Region(100, 0, 50, 50), Region(0, -90, 50, 50), Region(-51, -51, 50, 50)):
+    for region in (Box(100, 0, 50, 50), Box(0, -90, 50, 50), Box(-51, -51, 50, 50)):
         assert (lay_out(pixels, 1.0, Frame(region, 1.0)) == GREY).all()
 
 
@@ -122,6 +123,6 @@ def test_a_region_beside_the_picture_is_all_grey() -> None:
 def test_the_thinnest_pictures_have_a_canvas(turns: int, size: tuple[int, int]) -> None:
     width, height = size
     pixels = np.full((height, width, 3), 10, np.uint8)
-    canvas = lay_out(pixels, 1.0, Frame(Region(0, 0, width, height), 256 / max(size), turns))
+    canvas = lay_out(pixels, 1.0, Frame(Box(0, 0, width, height), 256 / max(size), turns))
     assert all(side % 32 == 0 and 32 <= side <= 256 for side in canvas.shape[:2])
     assert canvas.dtype == np.uint8

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.main import get_command
 
+from agelens.analyzer import DEFAULTS
 from agelens.cli import app, options
-from agelens.cli.options import FORMATS, OPTIONS, SWITCHES, TASKS, PredictOptions, make_options, parse_quickly
+from agelens.cli.options import FORMATS, OPTIONS, SWITCHES, PredictOptions, make_options, parse_quickly
 from agelens.cli.outputs import PICTURES
 from agelens.limits import DEFAULT_LIMITS
 from agelens.render import picture_extensions
 from agelens.runtime import DEVICES
 from agelens.serialise import Format
-from agelens.types import Task
 from agelens.zoo import DEFAULT_MODEL
 
 GOOD = {
@@ -126,7 +126,8 @@ def test_what_is_repeated_here_agrees_with_its_origin() -> None:
     assert options.DEVICES == DEVICES
     assert set(PICTURES) >= set(picture_extensions())
     assert set(FORMATS) == set(get_args(Format))
-    assert set(TASKS) == set(get_args(Task))
     assert PredictOptions(()).model == DEFAULT_MODEL
+    chosen = {name: getattr(PredictOptions(()), name) for name in DEFAULTS.keys() - {"limits"}}
+    assert chosen | {"limits": DEFAULT_LIMITS} == DEFAULTS
     assert str(DEFAULT_LIMITS.max_bytes) in OPTIONS["max_bytes"].help
     assert str(DEFAULT_LIMITS.max_pixels) in OPTIONS["max_pixels"].help

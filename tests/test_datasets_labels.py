@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agelens.datasets.adience_labels import ADIENCE, ADIENCE12, group_label, read_age_label
+from agelens.datasets.adience_labels import LABEL_SETS, group_label, read_age_label
 from agelens.datasets.labels import parse_age, parse_gender, parse_mangled_age, write_age
 from agelens.errors import UsageError
 from dataset_makers import ODD_AGES, STANDARD_AGES
@@ -78,11 +78,11 @@ def test_numbers_are_never_genders() -> None:
 
 
 def test_the_twelve_groups_stand_in_the_original_order() -> None:
-    assert [group_label(band) for band in ADIENCE12] == [
+    assert [group_label(band) for band in LABEL_SETS["adience12"]] == [
         *("(0, 2)", "(4, 6)", "(8, 12)", "(15, 20)", "(21, 24)", "(25, 32)"),
         *("(33, 37)", "(38, 43)", "(44, 47)", "(48, 53)", "(54, 59)", "(60, 100)"),
     ]
-    assert [group_label(band) for band in ADIENCE] == list(STANDARD_AGES)
+    assert [group_label(band) for band in LABEL_SETS["adience"]] == list(STANDARD_AGES)
 
 
 ORIGINAL_REPAIRS = {

@@ -23,9 +23,9 @@ from agelens.estimate import (
     EstimateOptions,
     OnnxEstimator,
     check_probabilities,
-    describe_age,
-    describe_face,
-    describe_gender,
+    read_age,
+    read_face,
+    read_gender,
     read_quantile,
 )
 from agelens.groups import parse_groups
@@ -361,7 +361,7 @@ def test_a_quantile_has_its_share_below_it(distribution: np.ndarray, share: floa
 
 @given(distributions, st.floats(0, 1), st.sampled_from(["mean", "median"]))
 def test_years_lie_in_their_interval(distribution: np.ndarray, female: float, decode: str) -> None:
-    age = describe_age(distribution, female, make_spec(decode=decode), EstimateOptions())
+    age = read_age(distribution, female, make_spec(decode=decode), EstimateOptions())
     assert 0 <= age.low <= age.years <= age.high <= 100
     assert age.coverage == 0.9
     assert 0 <= age.group_probability <= 1
@@ -372,7 +372,7 @@ def test_years_lie_in_their_interval(distribution: np.ndarray, female: float, de
 @pytest.mark.parametrize("decode", ["mean", "median"])
 @pytest.mark.parametrize("year", [0, 1, 31, 99, 100])
 def test_a_certain_age_is_that_age(decode: str, year: int) -> None:
-    age = describe_age(one_hot(year), 0.0, make_spec(decode=decode), EstimateOptions())
+    age = read_age(one_hot(year), 0.0, make_spec(decode=decode), EstimateOptions())
     assert age.years == year
     assert age.high - age.low <= 1.0
     assert age.group_probability == 1.0
@@ -380,8 +380,8 @@ def test_a_certain_age_is_that_age(decode: str, year: int) -> None:
 
 def test_mean_and_median_of_a_lopsided_distribution_differ() -> None:
     lopsided = 0.6 * one_hot(20) + 0.4 * one_hot(60)
-    assert describe_age(lopsided, 0.0, make_spec(decode="mean"), EstimateOptions()).years == pytest.approx(36)
-    median = describe_age(lopsided, 0.0, make_spec(decode="median"), EstimateOptions()).years
+    assert read_age(lopsided, 0.0, make_spec(decode="mean"), EstimateOptions()).years == pytest.approx(36)
+    median = read_age(lopsided, 0.0, make_spec(decode="median"), EstimateOptions()).years
     assert median == pytest.approx(20 - 0.5 + 0.5 / 0.6, abs=1e-6)
 
 
@@ -389,7 +389,7 @@ def test_mean_and_median_of_a_lopsided_distribution_differ() -> None:
 def test_the_interval_holds_its_level_of_the_mass(mean: float, spread: float, level: float) -> None:
     spec = make_spec(levels=(IntervalLevel(0.0, 200.0, "any", level),), decode="median")
     distribution = bell(mean, spread)
-    age = describe_age(distribution, 0.2, spec, EstimateOptions())
+    age = read_age(distribution, 0.2, spec, EstimateOptions())
     edges = edges_of(distribution)
     held = np.interp(age.high + 0.5, np.arange(102), edges) - np.interp(age.low + 0.5, np.arange(102), edges)
     assert held == pytest.approx(level, abs=0.03)  # clipped tails may hold a little
@@ -399,7 +399,7 @@ def test_a_wider_level_gives_a_wider_interval() -> None:
     widths = []
     for level in (0.3, 0.6, 0.9, 0.99, 1.0):
         spec = make_spec(levels=(IntervalLevel(0.0, 200.0, "any", level),))
-        age = describe_age(bell(40, 6), 0.2, spec, EstimateOptions())
+        age = read_age(bell(40, 6), 0.2, spec, EstimateOptions())
         widths.append(age.high - age.low)
     assert widths == sorted(widths)
     assert widths[0] < 6
@@ -408,9 +408,9 @@ def test_a_wider_level_gives_a_wider_interval() -> None:
 
 def test_the_level_follows_the_predicted_gender() -> None:
     spec = make_spec()
-    as_female, as_male = (describe_age(bell(20, 5), p, spec, EstimateOptions()) for p in (0.9, 0.1))
+    as_female, as_male = (read_age(bell(20, 5), p, spec, EstimateOptions()) for p in (0.9, 0.1))
     assert as_female.high - as_female.low < as_male.high - as_male.low
-    assert describe_age(bell(20, 5), 0.5, spec, EstimateOptions()) == as_female
+    assert read_age(bell(20, 5), 0.5, spec, EstimateOptions()) == as_female
 
 
 @pytest.mark.parametrize("kind", ["smooth", "rough"])
@@ -432,9 +432,9 @@ def test_the_level_that_calibration_asks_for_reaches_the_true_age(kind: str) -> 
 
 def test_groups_and_their_probability_come_from_the_distribution() -> None:
     options = EstimateOptions(groups=parse_groups("0-17,18+"))
-    age = describe_age(0.7 * one_hot(10) + 0.3 * one_hot(40), 0.2, make_spec(), options)
+    age = read_age(0.7 * one_hot(10) + 0.3 * one_hot(40), 0.2, make_spec(), options)
     assert (age.group, age.group_probability) == ("0-17", pytest.approx(0.7))
-    assert describe_age(bell(28, 1), 0.2, make_spec(), EstimateOptions()).group == "(25, 32)"
+    assert read_age(bell(28, 1), 0.2, make_spec(), EstimateOptions()).group == "(25, 32)"
 
 
 # Gender -------------------------------------------------------------------------------------------------------------
@@ -449,7 +449,7 @@ def test_groups_and_their_probability_come_from_the_distribution() -> None:
     ],
 )
 def test_a_label_is_given_from_the_threshold_on(female: float, threshold: float, label: str) -> None:
-    gender = describe_gender(female, EstimateOptions(gender_threshold=threshold))
+    gender = read_gender(female, EstimateOptions(gender_threshold=threshold))
     assert gender.label == label
     assert 0.5 <= gender.probability <= 1
     assert gender.probability == max(gender.female_probability, 1 - gender.female_probability)
@@ -469,5 +469,5 @@ def test_a_label_is_given_from_the_threshold_on(female: float, threshold: float,
 def test_only_what_was_asked_and_can_be_told_is_told(
     task: Any, tasks: tuple[str, ...], asked: tuple[bool, bool]
 ) -> None:
-    age, gender = describe_face(bell(30, 4), 0.9, make_spec(tasks=tasks), EstimateOptions(task=task))
+    age, gender = read_face(bell(30, 4), 0.9, make_spec(tasks=tasks), EstimateOptions(task=task))
     assert (age is not None, gender is not None) == asked

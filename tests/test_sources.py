@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agelens.decode import Limits, decode
+from agelens.decode import decode
 from agelens.errors import (
     EmptyFileError,
     FolderGivenError,
@@ -25,6 +25,7 @@ from agelens.errors import (
     UrlFetchError,
     UrlNotAllowedError,
 )
+from agelens.limits import Limits
 from agelens.sources import Source, as_source, find_sources
 from agelens.sources.find import _natural
 from agelens.sources.web import fetch

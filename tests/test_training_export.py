@@ -87,7 +87,7 @@ def test_a_network_of_one_task_answers_only_that(data: Path, tmp_path: Path, tas
         assert answer.ages == pytest.approx(np.full((3, 101), 1 / 101), abs=1e-6)
 
 
-@pytest.mark.parametrize("task", ["both", pytest.param("age", marks=pytest.mark.slow), "gender"])
+@pytest.mark.parametrize("task", ["both", *(pytest.param(name, marks=pytest.mark.slow) for name in ("age", "gender"))])
 @pytest.mark.parametrize("ceil", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_levi_hassner_with_its_over_sampling_is_one_file(task: str, ceil: bool) -> None:
     torch.set_num_threads(1)

@@ -65,7 +65,7 @@ def test_another_network_is_refused(original, tmp_path: Path) -> None:
         load_start(network(), read_weights(tmp_path / "a.pt"), "age")
     del state["conv1.weight"]
     torch.save(state, tmp_path / "b.pt")
-    with pytest.raises(UnfitModelError, match="conv1.weight is not there"):
+    with pytest.raises(UnfitModelError, match=r"conv1.weight is not there"):
         load_start(network(), read_weights(tmp_path / "b.pt"), "age")
 
 

@@ -51,8 +51,8 @@ def test_distribution_loss_is_the_divergence_from_the_target() -> None:
 
 
 def test_ordinal_loss_asks_of_each_class_whether_the_face_is_older() -> None:
-    # Label: class 1 or 2. It is older than class 0 (0.9), not older than class 2 (mass up to it: 0.6); "older than 1" is
-    # not decided.
+    # Label: class 1 or 2. It is older than class 0 (0.9), not older than class 2 (mass up to it: 0.6);
+    # "older than 1" is not decided.
     inside = torch.tensor([[0.0, 1.0, 1.0, 0.0]])
     expected = -(math.log(0.9) + math.log(0.6)) / 10
     assert ordinal_loss(QUARTERS, inside).item() == pytest.approx(expected, abs=1e-6)

@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 
 from agelens import zoo
-from agelens.detect.canvas import Frame, Region, lay_out
+from agelens.detect.canvas import Frame, lay_out
 from agelens.detect.yunet import YuNet
 from agelens.errors import DamagedModelError, DeviceError, UnknownModelError
 from agelens.runtime import DEVICES, PROVIDERS, open_session, resolve_device
@@ -140,7 +140,7 @@ def test_nothing_else_is_derived(derivation: ModuleType) -> None:
 @pytest.mark.parametrize("content", ["portrait", "noise", "grey"])
 def test_both_detectors_answer_bit_by_bit_alike(content: str) -> None:
     if content == "portrait":
-        canvas = lay_out(portrait(), 1.0, Frame(Region(0, 0, 512, 512), 1.25))
+        canvas = lay_out(portrait(), 1.0, Frame(Box(0, 0, 512, 512), 1.25))
     elif content == "noise":
         canvas = np.random.default_rng(0).integers(0, 256, (640, 640, 3), dtype=np.uint8)
     else:
@@ -188,7 +188,7 @@ def test_a_session_that_cannot_open_says_so_in_one_line(capfd: pytest.CaptureFix
 
 @pytest.mark.parametrize("side", [192, 256, 480, 832])
 def test_the_derived_detector_runs_at_sizes_it_was_not_published_for(side: int) -> None:
-    found = YuNet().look(lay_out(portrait(), 1.0, Frame(Region(0, 0, 512, 512), side / 512)), 0.6)
+    found = YuNet().look(lay_out(portrait(), 1.0, Frame(Box(0, 0, 512, 512), side / 512)), 0.6)
     best = int(found.scores.argmax())
     x0, y0, x1, y1 = (float(value) * 512 / side for value in found.boxes[best])
     assert overlap(Box(x0, y0, x1 - x0, y1 - y0), PORTRAIT_FACE) > 0.5

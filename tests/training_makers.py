@@ -82,7 +82,10 @@ def make_original_h5(path: Path, count: int = 48, side: int = 64) -> Path:
 
     ages, females = labels(count)
     pixels = np.stack(
-        [face(years, bool(female), index, side) for index, (years, female) in enumerate(zip(ages, females))]
+        [
+            face(years, bool(female), index, side)
+            for index, (years, female) in enumerate(zip(ages, females, strict=True))
+        ]
     )
     member = np.array(NAMED["adience12"].member)
     cut = count * 9 // 10
@@ -97,7 +100,9 @@ def make_original_h5(path: Path, count: int = 48, side: int = 64) -> Path:
 def make_lessons(count: int = 64, side: int = 65, **changes: Any) -> Lessons:
     """Faces and labels in memory, every fifth gender and every seventh age unknown."""
     ages, females = labels(count)
-    pixels = np.stack([face(years, bool(female), i, side) for i, (years, female) in enumerate(zip(ages, females))])
+    pixels = np.stack(
+        [face(years, bool(female), i, side) for i, (years, female) in enumerate(zip(ages, females, strict=True))]
+    )
     age = np.where(np.arange(count) % 7 == 6, np.nan, ages).astype(np.float32)
     female = np.where(np.arange(count) % 5 == 4, np.nan, females).astype(np.float32)
     texts = np.zeros(count, "U4")

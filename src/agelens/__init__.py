@@ -88,6 +88,9 @@ def predict(picture: Input, model: str | None = None, **settings: Unpack[Setting
         ModelError: A model is unknown, damaged or unfit, or the device isn't there.
         UsageError: A setting makes no sense.
     """
+    from agelens.analyzer import check_settings
+
+    check_settings(settings)
     return _open_analyzer(model, tuple(settings.items())).predict(picture)
 
 

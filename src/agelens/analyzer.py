@@ -16,16 +16,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, get_args
+from numbers import Real
+from typing import TYPE_CHECKING, Any, Final, Self, TypedDict, Unpack, get_args
 
 import numpy as np
 from PIL import Image as PillowImage
 
 from agelens.align import align, assume_landmarks
-from agelens.decode import decode, decode_any
+from agelens.decode import decode, decode_any, name_of
 from agelens.detect import FAR, Detector, FaceDetector, SearchOptions, central_face
-from agelens.errors import InputError, UsageError
-from agelens.estimate import EstimateOptions, Estimator, OnnxEstimator, describe_face
+from agelens.errors import InputError, TooManyPixelsError, UsageError
+from agelens.estimate import EstimateOptions, Estimator, OnnxEstimator, read_face
 from agelens.groups import AgeGroups, parse_groups
 from agelens.limits import DEFAULT_LIMITS, Limits
 from agelens.runtime import resolve_device
@@ -82,6 +83,21 @@ class Settings(TypedDict, total=False):
     estimator: Estimator
 
 
+DEFAULTS: Final[Settings] = {
+    "task": "both",
+    "groups": "adience",
+    "gender_threshold": 0.5,
+    "min_score": 0.6,
+    "min_face": None,
+    "max_faces": None,
+    "device": "auto",
+    "threads": None,
+    "batch_size": 32,
+    "limits": DEFAULT_LIMITS,
+}
+"""What holds where a setting isn't given."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
     """A picture that is ready to be estimated.
@@ -108,7 +124,7 @@ class Prepared:
 class Analyzer:
     """Finds and judges faces. Opened once, used for any number of pictures, from any thread."""
 
-    def __init__(self, model: str = DEFAULT_MODEL, **settings: Unpack[Settings]) -> None:
+    def __init__(self, model: str | os.PathLike[str] = DEFAULT_MODEL, **settings: Unpack[Settings]) -> None:
         """Opens the models.
 
         Args:
@@ -120,18 +136,19 @@ class Analyzer:
             UsageError: A setting makes no sense.
         """
         check_settings(settings)
-        groups = settings.get("groups", "adience")
+        if not isinstance(model, str | os.PathLike):
+            raise UsageError(f"model is the name of a model that ships or the path of an ONNX file, not {model!r}")
+        model = os.fsdecode(model)
+        chosen = DEFAULTS | settings
+        groups = chosen["groups"]
         self.options = EstimateOptions(
-            settings.get("task", "both"),
-            parse_groups(groups) if isinstance(groups, str) else groups,
-            settings.get("gender_threshold", 0.5),
+            chosen["task"], parse_groups(groups) if isinstance(groups, str) else groups, chosen["gender_threshold"]
         )
-        self.limits = settings.get("limits", DEFAULT_LIMITS)
-        threads = settings.get("threads")
-        self.threads = count_cores() if threads is None else threads
-        self.batch_size = settings.get("batch_size", 32)
-        self.device = resolve_device(settings.get("device", "auto"))
-        search = SearchOptions(settings.get("min_score", 0.6), settings.get("min_face"), settings.get("max_faces"))
+        self.limits = chosen["limits"]
+        self.threads = count_cores() if chosen["threads"] is None else chosen["threads"]
+        self.batch_size = chosen["batch_size"]
+        self.device = resolve_device(chosen["device"])
+        search = SearchOptions(chosen["min_score"], chosen["min_face"], chosen["max_faces"])
         self._detector: Detector = settings.get("detector") or FaceDetector(search, device=self.device)
         self._estimator: Estimator = settings.get("estimator") or OnnxEstimator(
             read_model(model), name=model, device=self.device, batch_size=self.batch_size
@@ -158,9 +175,10 @@ class Analyzer:
 
         Raises:
             InputError: A crop can't be read.
+            UsageError: It is one picture and not several.
         """
         prepared = []
-        for crop in crops:
+        for crop in _check_several(crops):
             name, image = self._read(crop)
             found = self._detector.detect(image)
             face = central_face(image, found) if found else self._assume_face(image)
@@ -177,8 +195,10 @@ class Analyzer:
 
         Raises:
             InputError: A picture can't be read and `strict` is set; otherwise its report says so.
+            UsageError: It is one picture and not several.
         """
-        with _Line(partial(self._prepare, keep_image=keep_images), pictures, self.threads) as line:
+        work = partial(self._prepare, keep_image=keep_images)
+        with _Line(work, _check_several(pictures), self.threads) as line:
             for batch in line.batches(self.batch_size):
                 reports = deque(self._finish(batch))
                 errors = deque(prepared.error for prepared in batch)
@@ -200,8 +220,14 @@ class Analyzer:
             faces = self._detector.detect(image)  # which may decode the picture again, as alignment may
             crops = self._align(image, faces)
         except InputError as error:
-            return Prepared(_name_of(picture), None, None, (), self._no_crops(), error=error)
+            return self._refuse(picture, error)
+        except MemoryError:
+            return self._refuse(picture, TooManyPixelsError("the picture needs more memory than there is; reduce it"))
         return Prepared(name, image.width, image.height, faces, crops, image if keep_image else None)
+
+    def _refuse(self, picture: Input, error: InputError) -> Prepared:
+        name = picture.name if isinstance(picture, Source) else name_of(picture)
+        return Prepared(name, None, None, (), self._no_crops(), error=error)
 
     def _align(self, image: Image, faces: Sequence[Detection]) -> Pixels:
         if not faces:
@@ -225,7 +251,7 @@ class Analyzer:
             faces = []
             for face in prepared.faces:
                 assert answers is not None
-                age, gender = describe_face(answers.ages[row], float(answers.female[row]), self.spec, self.options)
+                age, gender = read_face(answers.ages[row], float(answers.female[row]), self.spec, self.options)
                 faces.append(Face(face.box, face.score, face.landmarks, age, gender))
                 row += 1
             reports.append(
@@ -341,28 +367,39 @@ def check_settings(settings: Settings) -> None:
         near = get_close_matches(name, Settings.__annotations__, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(Settings.__annotations__)}"
         raise UsageError(f"there is no setting {name!r}; {hint}")
-    task = settings.get("task", "both")
+    chosen = DEFAULTS | settings
+    task = chosen["task"]
     if task not in get_args(Task):
         raise UsageError(f"task {task!r} is not one of {', '.join(get_args(Task))}")
-    shares = {"gender_threshold": settings.get("gender_threshold", 0.5), "min_score": settings.get("min_score", 0.6)}
-    for name, share in shares.items():
-        if not 0 <= share <= 1:
-            raise UsageError(f"{name} is a number from 0 to 1, not {share}")
-    min_face = settings.get("min_face")
-    if min_face is not None and not min_face >= 0:
-        raise UsageError(f"min_face is a number of pixels, not {min_face}")
-    counts = {name: settings.get(name) for name in ("threads", "max_faces", "batch_size")}
-    for name, count in counts.items():
-        if count is not None and not (isinstance(count, int) and count >= 1):
-            raise UsageError(f"{name} is a whole number of at least 1, not {count}")
+    for name, share in (("gender_threshold", chosen["gender_threshold"]), ("min_score", chosen["min_score"])):
+        if not (_is_number(share) and 0 <= share <= 1):
+            raise UsageError(f"{name} is a number from 0 to 1, not {share!r}")
+    min_face = chosen["min_face"]
+    if min_face is not None and not (_is_number(min_face) and min_face >= 0):
+        raise UsageError(f"min_face is a number of pixels, not {min_face!r}")
+    counts = {name: settings.get(name) for name in ("threads", "max_faces")}
+    given = {name: count for name, count in counts.items() if count is not None}
+    for name, count in (given | {"batch_size": chosen["batch_size"]}).items():
+        if not (isinstance(count, int) and count >= 1):
+            raise UsageError(f"{name} is a whole number of at least 1, not {count!r}")
+    if not isinstance(chosen["groups"], str | AgeGroups):
+        raise UsageError(f"groups is a text, or what agelens.parse_groups gives, not {chosen['groups']!r}")
+    if not isinstance(chosen["limits"], Limits):
+        raise UsageError(f"limits is an agelens.Limits, not {chosen['limits']!r}")
 
 
-def _name_of(picture: Input) -> str:
-    """As `agelens.decode.decode_any` names it."""
-    if isinstance(picture, Source):
-        return picture.name
-    if isinstance(picture, str | os.PathLike):
-        return os.fsdecode(picture)
-    if isinstance(picture, PillowImage.Image):
-        return os.fsdecode(getattr(picture, "filename", "") or "image")
-    return "bytes" if isinstance(picture, bytes | bytearray | memoryview) else "array"
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real)
+
+
+def _check_several(pictures: Iterable[Input]) -> Iterable[Input]:
+    """Refuses one picture where several are expected: a name would be taken for many of one letter each.
+
+    Raises:
+        UsageError: It is one picture, or nothing that can be gone through.
+    """
+    is_one = isinstance(pictures, str | bytes | bytearray | memoryview | os.PathLike | PillowImage.Image | Source)
+    is_one = is_one or (isinstance(pictures, np.ndarray) and pictures.ndim != 4)
+    if is_one or not (hasattr(pictures, "__iter__") or hasattr(pictures, "__getitem__")):
+        raise UsageError(f"several pictures are expected and this is one {type(pictures).__name__}; put it into a list")
+    return pictures

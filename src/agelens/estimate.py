@@ -153,7 +153,7 @@ def _describe_node(node: ort.NodeArg) -> str:
     return f"{node.name}: {node.type} [{shape}]"
 
 
-def describe_face(
+def read_face(
     ages: Floats, female: float, spec: ModelSpec, options: EstimateOptions
 ) -> tuple[Age | None, Gender | None]:
     """One face's answers as values.
@@ -164,12 +164,12 @@ def describe_face(
         spec: How to read them.
         options: What was asked for.
     """
-    age = describe_age(ages, female, spec, options) if options.task != "gender" and "age" in spec.tasks else None
-    gender = describe_gender(female, options) if options.task != "age" and "gender" in spec.tasks else None
+    age = read_age(ages, female, spec, options) if options.task != "gender" and "age" in spec.tasks else None
+    gender = read_gender(female, options) if options.task != "age" and "gender" in spec.tasks else None
     return age, gender
 
 
-def describe_age(ages: Floats, female: float, spec: ModelSpec, options: EstimateOptions) -> Age:
+def read_age(ages: Floats, female: float, spec: ModelSpec, options: EstimateOptions) -> Age:
     """Years, interval and group of one distribution, shape (101,)."""
     distribution = ages.astype(np.float64)
     distribution /= distribution.sum()
@@ -199,7 +199,7 @@ def read_quantile(edges: NDArray[np.float64], share: float) -> float:
     return float(np.clip(year - 0.5 + inside, 0.0, len(edges) - 2))
 
 
-def describe_gender(female: float, options: EstimateOptions) -> Gender:
+def read_gender(female: float, options: EstimateOptions) -> Gender:
     """Label and probability of one face; "unknown" below the threshold."""
     female = min(max(float(female), 0.0), 1.0)
     probability = max(female, 1 - female)

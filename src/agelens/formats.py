@@ -11,8 +11,8 @@ EXTENSIONS: Final = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".heic", ".heif", ".hif"}
     | {".tif", ".tiff", ".bmp", ".dib", ".gif"}
 )
-"""Names that promise a picture. Only `agelens.sources` uses them, to decide which files of a folder must not be
-passed over in silence; what a file holds is always decided by `sniff`."""
+"""Names that promise a picture: which files of a folder must not be passed over in silence. What a file holds is always
+decided by `sniff`."""
 
 SNIFF_BYTES: Final = 4096
 """So many leading bytes are enough for `sniff` and `describe`."""
@@ -60,11 +60,6 @@ _SIGNATURES: Final[tuple[tuple[int, bytes, str], ...]] = (
 )
 _RIFF: Final = {b"AVI ": "an AVI video", b"WAVE": "a WAV audio"}
 _NETPBM: Final = frozenset({b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"P7"})
-
-
-def formats() -> str:
-    """The picture formats that can be read, for a message."""
-    return ", ".join(SUPPORTED)
 
 
 def sniff(data: bytes) -> str | None:

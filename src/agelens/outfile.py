@@ -24,6 +24,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REASONS = {
     errno.ENOENT: "the folder does not exist; create it first",
     errno.ENOTDIR: "a part of the path is a file, not a folder",
+    errno.EEXIST: "a file has that name; choose another",
     errno.EISDIR: "it is a folder; give the name of a file",
     errno.EACCES: "permission denied; choose a place that you may write to",
     errno.EPERM: "permission denied; choose a place that you may write to",
@@ -83,6 +84,8 @@ class Target:
             mode = path.stat().st_mode
         except FileNotFoundError:
             return None
+        except ValueError as error:  # a NUL in the name
+            raise OSError(errno.EINVAL, f"no file can have this name ({error})") from error
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not os.access(path, os.W_OK):

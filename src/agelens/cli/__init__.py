@@ -19,23 +19,41 @@ INTERRUPTED = 130
 
 def main() -> None:
     """The entry point: runs the command line and ends the process with its status."""
-    arguments = sys.argv[1:]
-    if arguments == ["--version"]:
-        sys.stdout.write(f"agelens {__version__}\n")
-        return
     try:
-        status = run(arguments)
+        _secure_streams()
+        status = run(sys.argv[1:])
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:
         status = BROKEN_PIPE
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, OSError, MemoryError) as error:
         from agelens.cli.progress import tell
 
-        tell("agelens: interrupted")
-        status = INTERRUPTED
+        status = INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
+        tell(f"agelens: {_explain(error)}")
     # Everything is written and closed. To take apart what was loaded, module by module, would take 0.05 s more.
     os._exit(status)
+
+
+def _secure_streams() -> None:
+    """Makes the three standard descriptors safe to use, whatever state the parent left them in."""
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        while (
+            descriptor := os.open(os.devnull, os.O_RDWR)
+        ) <= 2:  # else an output file would take a closed one's place
+            pass
+        os.close(descriptor)
+    if hasattr(os, "set_blocking"):
+        for standard in range(3):  # a full non-blocking pipe loses what is written to it
+            os.set_blocking(standard, True)
+
+
+def _explain(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory; use fewer --threads, a smaller --batch-size or smaller pictures"
+    return f"the system refused: {error}"
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -44,6 +62,10 @@ def run(arguments: Sequence[str]) -> int:
     `predict` has a way of its own past typer, whose import and set-up take longer than a prediction. What that way
     doesn't understand at once (a mistake, `--help`), it leaves to typer.
     """
+    if list(arguments) == ["--version"]:
+        if sys.stdout is not None:
+            sys.stdout.write(f"agelens {__version__}\n")
+        return 0
     if arguments[:1] == ["predict"] and "_AGELENS_COMPLETE" not in os.environ:
         gc.disable()  # until all is loaded, which makes many objects and no garbage
         from agelens.cli.options import parse_quickly

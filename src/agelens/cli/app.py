@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from inspect import Parameter, Signature
+from inspect import Parameter
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
 from agelens import __version__
+from agelens.cli.command import declare
 from agelens.cli.options import OPTIONS, SOURCE_HELP, SWITCHES, Option, PredictOptions, make_options
 from agelens.cli.progress import tell
 from agelens.errors import UsageError
@@ -64,7 +66,7 @@ def _suggest(name: str) -> str:
     near = difflib.get_close_matches(name, COMMANDS, 1, 0.5)
     if near:
         return f"did you mean {near[0]!r}?"
-    if Path(name).suffix.lower() in EXTENSIONS or Path(name).exists():
+    if Path(name).suffix.lower() in EXTENSIONS or os.access(name, os.F_OK):
         return f"did you mean `agelens predict {name}`?"
     return f"there are: {', '.join(COMMANDS)}"
 
@@ -110,7 +112,7 @@ def _converter(option: Option) -> Callable[[str | None], Any]:
     return convert
 
 
-def _signature() -> Signature:
+def _parameters() -> list[Parameter]:
     defaults = {name: getattr(PredictOptions(()), name) for name in (*OPTIONS, *SWITCHES)}
     declared: dict[str, Any] = {
         "sources": (Annotated[list[str], typer.Argument(metavar="SOURCE", help=SOURCE_HELP)], Parameter.empty)
@@ -121,12 +123,10 @@ def _signature() -> Signature:
         declared[name] = (Annotated[str | None, option_info], None if default is None else f"{default}")
     for name, switch in SWITCHES.items():
         declared[name] = (Annotated[bool, typer.Option(*switch.flags, help=switch.help)], False)
-    return Signature(
-        [
-            Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-            for name, (annotation, default) in declared.items()
-        ]
-    )
+    return [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, (annotation, default) in declared.items()
+    ]
 
 
 def _make_predict() -> Callable[..., None]:
@@ -141,7 +141,5 @@ def _make_predict() -> Callable[..., None]:
             raise typer.BadParameter(error.message) from error
         raise typer.Exit(predict(options))
 
-    signature = _signature()
-    command.__signature__ = signature  # type: ignore[attr-defined]
-    command.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+    declare(command, _parameters())
     return command

@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from inspect import Parameter, Signature
+from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agelens.errors import AgelensError, UsageError
+from agelens.cli.command import counting_bar, declare, exit_status
+from agelens.errors import UsageError
 
 if TYPE_CHECKING:
     from agelens.evaluation.gather import PixelsOf
     from agelens.evaluation.result import Evaluation
-    from agelens.evaluation.run import Progress
     from agelens.types import Pixels
 
 EPILOG = """\
@@ -92,7 +90,7 @@ _OPTIONS: dict[str, tuple[object, object]] = {
 def _command(context: typer.Context, **chosen: object) -> None:
     """Measure a model on a prepared set; compare two such measurements."""
     if context.invoked_subcommand is None:
-        with _exit_status():
+        with exit_status("evaluate"):
             _run(chosen)
 
 
@@ -113,8 +111,7 @@ def _declare() -> None:
     parameters = [Parameter("context", Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)]
     for name, (declared, default) in _OPTIONS.items():
         parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=declared))
-    _command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
-    _command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    declare(_command, parameters)
     app.callback()(_command)
 
 
@@ -141,7 +138,7 @@ def _evaluate(chosen: dict[str, Any]) -> tuple[Evaluation, PixelsOf]:
     pixels_of = open_prepared_pixels(data, manifest) if data.suffix == ".h5" else None
     models: list[str] = chosen["model"]
     model = models[0] if len(models) == 1 else models
-    with _progress(chosen["quiet"]) as progress:
+    with counting_bar(quiet=chosen["quiet"]) as progress:
         evaluation = evaluate(model, manifest, protocol, options, pixels_of=pixels_of, progress=progress)
     rows, _ = choose_rows(manifest, evaluation.protocol, options)
 
@@ -192,7 +189,7 @@ def compare_evaluations(
     from agelens.evaluation.result import Evaluation
     from agelens.outfile import write_whole
 
-    with _exit_status():
+    with exit_status("evaluate"):
         if output is not None and output.suffix not in (".json", ".md"):
             raise UsageError(f"the comparison's name ends in .json or .md, got {output.name!r}")
         evaluations = [Evaluation.load(path, with_predictions=True) for path in (first, second)]
@@ -202,29 +199,3 @@ def compare_evaluations(
         typer.echo(text if as_json else tables)
         if output is not None:
             write_whole(output, f"{text if output.suffix == '.json' else tables}\n".encode())
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Progress | None]:
-    """A bar on standard error, where that is a terminal."""
-    from rich.console import Console
-
-    console = Console(stderr=True, markup=False, highlight=False)
-    if quiet or not console.is_terminal:
-        yield None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("pictures", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-@contextmanager
-def _exit_status() -> Iterator[None]:
-    try:
-        yield
-    except AgelensError as error:
-        typer.echo(f"agelens evaluate: {error.message}", err=True)
-        raise typer.Exit(error.exit_status) from error

@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agelens.cli.command import exit_status
 from agelens.errors import AgelensError
 from agelens.zoo import list_shipped, read_model
 
 if TYPE_CHECKING:
     from agelens.modelspec import ModelSpec
+    from agelens.zoo import ShippedModel
 
 app = typer.Typer(
     rich_markup_mode=None, add_completion=False, no_args_is_help=True, help="The model files: list, show, verify."
@@ -26,7 +27,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command("list")
 def list_models(as_json: AsJson = False) -> None:
     """List the models that ship."""
-    with _exit_status():
+    with exit_status("models"):
         shipped = list_shipped()
         if as_json:
             fields = ("name", "role", "licence", "about", "sha256")
@@ -45,9 +46,9 @@ def show_model(
     as_json: AsJson = False,
 ) -> None:
     """Show a model's card: what it was trained on, its licence, what it reaches, its limits."""
-    with _exit_status():
+    with exit_status("models"):
         data = read_model(model)
-        shipped = next((entry for entry in list_shipped() if entry.name == model), None)
+        shipped = _find(model)
         facts = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
         if shipped is not None and shipped.role == "detector":
             card: dict[str, Any] = {
@@ -69,7 +70,7 @@ def verify_models(
     models: Annotated[list[str] | None, typer.Argument(metavar="NAME|FILE", help="By default all that ship.")] = None,
 ) -> None:
     """Check that model files are whole, fit this version, and run."""
-    with _exit_status():
+    with exit_status("models"):
         names = models or [model.name for model in list_shipped()]
     status = 0
     for name in names:
@@ -94,7 +95,7 @@ def _verify(name: str) -> str:
     from agelens.types import Image
 
     data = read_model(name)
-    shipped = next((entry for entry in list_shipped() if entry.name == name), None)
+    shipped = _find(name)
     if shipped is not None and shipped.role == "detector":
         FaceDetector().detect(Image(np.full((64, 64, 3), 127, np.uint8), 64, 64))
     else:
@@ -103,6 +104,11 @@ def _verify(name: str) -> str:
         estimator.estimate(np.full((1, side, side, 3), 127, np.uint8))
     known = "as it was shipped" if shipped else "runs"
     return f"ok, {known} (sha256 {hashlib.sha256(data).hexdigest()[:12]}, {len(data):,} bytes)"
+
+
+def _find(name: str) -> ShippedModel | None:
+    """The entry of a model that ships; None for a file of one's own."""
+    return next((model for model in list_shipped() if model.name == name), None)
 
 
 def _open_spec(data: bytes, name: str) -> ModelSpec:
@@ -143,12 +149,3 @@ def _in_a_line(value: object) -> str:
 
 def _to_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2)
-
-
-@contextmanager
-def _exit_status() -> Iterator[None]:
-    try:
-        yield
-    except AgelensError as error:
-        typer.echo(f"agelens models: {error.message}", err=True)
-        raise typer.Exit(error.exit_status) from error

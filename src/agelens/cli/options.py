@@ -11,14 +11,20 @@ import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, get_args
 
 from agelens.errors import UsageError
+from agelens.types import Task
 
-TASKS: Final = ("age", "gender", "both")
+if TYPE_CHECKING:
+    from agelens.serialise import Format
+
+TASKS: Final[tuple[str, ...]] = get_args(Task)
 FORMATS: Final = ("table", "jsonl", "json", "csv", "parquet")
 DEVICES: Final = ("auto", "cpu", "cuda", "tensorrt", "rocm", "coreml", "directml", "openvino")
 """As in `agelens.runtime`, which is not imported here because it loads onnxruntime; a test holds them together."""
+
+MOST_DIGITS: Final = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +33,9 @@ class PredictOptions:
 
     sources: tuple[str, ...]
     output: str | None = None
-    format: str | None = None
+    format: Format | None = None
     crops: str | None = None
-    task: str = "both"
+    task: Task = "both"
     groups: str = "adience"
     gender_threshold: float = 0.5
     min_score: float = 0.6
@@ -102,7 +108,8 @@ def whole(least: int) -> Callable[[str], int]:
     """Reads a whole number of at least `least`."""
 
     def read(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or int(text) < least:
+        # Python reads no more than some thousand digits, and nothing here counts so far.
+        if not text.isascii() or not text.isdigit() or len(text) > MOST_DIGITS or int(text) < least:
             raise UsageError(f"{text!r} is not a whole number of at least {least}")
         return int(text)
 

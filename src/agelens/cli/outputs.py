@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from agelens.errors import OutputUnwritableError, UsageError
 from agelens.outfile import Target, typed_output_errors
@@ -86,7 +86,7 @@ def plan_outputs(options: PredictOptions) -> Outputs:
         OutputUnwritableError: Standard output is closed and would be needed.
     """
     crops = Path(options.crops) if options.crops else None
-    wanted = cast("Format | None", options.format)
+    wanted = options.format
     out = None if options.output == "-" else options.output
     if out is None or _is_picture(out):
         if sys.stdout is None:
@@ -104,13 +104,25 @@ def plan_outputs(options: PredictOptions) -> Outputs:
 
 
 def _is_folder(out: str) -> bool:
-    return out.endswith((os.sep, "/")) or Path(out).is_dir() or not (Path(out).suffix or _is_special(out))
+    return out.endswith((os.sep, "/")) or _is_existing_folder(Path(out)) or not (Path(out).suffix or _is_special(out))
 
 
 def _is_special(out: str) -> bool:
     """Whether it is something that is written to as it is, such as /dev/stdout or a pipe."""
-    path = Path(out)
-    return path.exists() and not stat.S_ISREG(path.stat().st_mode) and not path.is_dir()
+    mode = _mode_of(Path(out))
+    return mode is not None and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def _is_existing_folder(path: Path) -> bool:
+    return stat.S_ISDIR(_mode_of(path) or 0)
+
+
+def _mode_of(path: Path) -> int | None:
+    """None where there is nothing, or nothing that may be seen: whoever writes there will be told why."""
+    try:
+        return path.stat().st_mode
+    except OSError:
+        return None
 
 
 def _is_picture(out: str) -> bool:
@@ -207,7 +219,7 @@ def _common_base(arguments: Sequence[str]) -> Path:
         if argument == "-" or "://" in argument:
             continue
         path = _absolute(argument)
-        while not path.is_dir() and path != path.parent:
+        while not _is_existing_folder(path) and path != path.parent:
             path = path.parent
         folders.append(path)
     try:

@@ -15,7 +15,9 @@ from agelens.cli.interrupts import Interrupts
 from agelens.cli.outputs import Outputs, plan_outputs
 from agelens.cli.progress import Tally, tell
 from agelens.errors import AgelensError, NothingToReadError, UsageError
+from agelens.formats import describe, sniff
 from agelens.limits import DEFAULT_LIMITS, Limits
+from agelens.outfile import typed_output_errors
 from agelens.serialise import Writer, open_writer
 from agelens.sources import Source, find_sources
 
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
 
     from agelens.cli.copies import Copies
     from agelens.cli.options import PredictOptions
-    from agelens.types import Report, Task
+    from agelens.types import Report
+
+LONGEST_NAME = 1 << 16
+"""Bytes; no path and no web address is longer."""
 
 
 def predict(options: PredictOptions) -> int:
@@ -118,7 +123,9 @@ def _open_copies(options: PredictOptions, outputs: Outputs, tally: Tally) -> Cop
         return None
     from agelens.cli.copies import Copies
 
-    return Copies(outputs, options.sources, options.threads or count_cores(), tally.add_unwritten)
+    # The current folder may be gone.
+    with typed_output_errors(outputs.picture or outputs.folder or outputs.crops or ""):
+        return Copies(outputs, options.sources, options.threads or count_cores(), tally.add_unwritten)
 
 
 def _find(
@@ -137,16 +144,25 @@ def _read_names() -> Iterator[str]:
     The descriptor is read as it is: a thread that waits in `sys.stdin` would hold a lock that Python needs to end.
 
     Raises:
-        UsageError: It can't be read.
+        UsageError: It can't be read, or what comes are no names.
     """
-    rest = b""
+    rest, begun = b"", False
     try:
-        while block := os.read(0, 1 << 16):
+        while block := os.read(0, LONGEST_NAME):
             data = rest + block
+            if not begun and sniff(data):
+                raise UsageError(
+                    f"standard input holds {describe(data)}; - reads the names of pictures, one a line: save the"
+                    " picture to a file and give its name"
+                )
+            begun = True
             end = b"\0" if b"\0" in data else b"\n"
             cut = data.rfind(end) + 1
             pieces, rest = data[:cut], data[cut:]
-            for piece in [pieces] if end == b"\0" else pieces.splitlines(keepends=True):
+            if len(rest) > LONGEST_NAME:
+                raise UsageError("standard input holds no names: there is no line break; give one name a line")
+            # Not `splitlines`: a carriage return inside a line belongs to the name.
+            for piece in [pieces] if end == b"\0" else [line + end for line in pieces.split(end)[:-1]]:
                 yield os.fsdecode(piece)
     except OSError as error:
         raise UsageError(f"standard input can't be read: {error.strerror}") from error
@@ -159,21 +175,24 @@ def _look_ahead(sources: Iterator[Source], options: PredictOptions, outputs: Out
 
     Raises:
         NothingToReadError: There are none.
-        UsageError: OUT is one picture and there are more, or it is the input itself.
+        UsageError: OUT is one picture and there are more, or it is an input itself.
     """
     first = list(itertools.islice(sources, 2 if outputs.picture else 1))
     if not first:
         found = f"; {tally.skipped:,} other files were passed over" if tally.skipped else ""
         raise NothingToReadError(f"nothing to read: there is no picture in {' '.join(options.sources)}{found}")
-    if outputs.picture:
-        if len(first) > 1:
-            raise UsageError(
-                f"{str(outputs.picture)!r} is one picture and there are several inputs; for copies of all give a"
-                f" folder: -o {outputs.picture.stem}/"
-            )
-        path = first[0].path
-        if path is not None and os.path.realpath(path) == os.path.realpath(outputs.picture):
-            raise UsageError(f"-o {outputs.picture} would overwrite the input; choose another name")
+    if outputs.picture and len(first) > 1:
+        raise UsageError(
+            f"{str(outputs.picture)!r} is one picture and there are several inputs; for copies of all give a"
+            f" folder: -o {outputs.picture.stem}/"
+        )
+    inputs = [*options.sources, *(source.path for source in first if source.path is not None)]
+    for out in (outputs.picture, outputs.records):
+        if out is not None:
+            with typed_output_errors(out):  # the current folder may be gone
+                real = os.path.realpath(out)
+                if any(os.path.realpath(path) == real for path in inputs):
+                    raise UsageError(f"-o {out} would overwrite the input; choose another name")
     return itertools.chain(first, sources)
 
 
@@ -184,7 +203,7 @@ def _open_analyzer(options: PredictOptions) -> Analyzer:
     )
     return Analyzer(
         options.model,
-        task=cast("Task", options.task),
+        task=options.task,
         groups=options.groups,
         gender_threshold=options.gender_threshold,
         min_score=options.min_score,

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from inspect import Parameter, Signature
+from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agelens.errors import AgelensError, UsageError
+from agelens.cli.command import counting_bar, declare, exit_status
+from agelens.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
     from agelens.datasets.manifest import Manifest
-    from agelens.datasets.prepare import Progress
 
 app = typer.Typer(no_args_is_help=True, help="Prepare a data set: a checked manifest, and on request one .h5.")
 
@@ -142,13 +141,11 @@ def _add_kind(kind: str, description: str) -> None:
     offered = {name: option for name, option in _OPTIONS.items() if not option.kinds or kind in option.kinds}
 
     def command(**chosen: object) -> None:
-        with _exit_status():
+        with exit_status("prepare"):
             _prepare(kind, chosen)
 
     # The options are data, so a kind's command has those that concern it, and typer reads them off the signature.
-    parameters = [option.parameter(name) for name, option in offered.items()]
-    command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    declare(command, [option.parameter(name) for name, option in offered.items()])
     app.command(kind.replace("_", "-"), help=f"Prepare {description}.")(command)
     if "_" in kind:
         app.command(kind, hidden=True)(command)
@@ -166,7 +163,7 @@ def _prepare(kind: str, chosen: dict[str, Any]) -> None:
     options = PrepareOptions(**_fields(PrepareOptions, chosen))
     output: Path = chosen["output"]
     Target(output).discard()  # a name that cannot be written is better said now than when all is read
-    with _progress(chosen["quiet"]) as progress:
+    with counting_bar(quiet=chosen["quiet"]) as progress:
         if output.suffix == ".h5":
             from agelens.datasets.pack import prepare_pack
 
@@ -197,7 +194,7 @@ def inspect(
     """Show what a manifest or an .h5 holds: counts, near-duplicates, conflicts; with -o, plots and a sample sheet."""
     from agelens.datasets.inspect import inspect_manifest, open_prepared
 
-    with _exit_status():
+    with exit_status("prepare"):
         manifest = open_prepared(file)
         inspection = inspect_manifest(manifest).to_dict()
         if as_json:
@@ -273,30 +270,6 @@ def _console(*, to_stdout: bool = False) -> Console:
     from rich.console import Console
 
     return Console(stderr=not to_stdout, markup=False, highlight=False)
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Progress | None]:
-    """A bar on standard error, where that is a terminal."""
-    console = _console()
-    if quiet or not console.is_terminal:
-        yield None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("pictures", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-@contextmanager
-def _exit_status() -> Iterator[None]:
-    try:
-        yield
-    except AgelensError as error:
-        typer.echo(f"agelens prepare: {error.message}", err=True)
-        raise typer.Exit(error.exit_status) from error
 
 
 def _pairs(values: list[str] | None, option: str) -> dict[str, str]:

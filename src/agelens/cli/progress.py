@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -20,9 +21,10 @@ TOLD_ONE_BY_ONE = 20
 
 
 def tell(line: str) -> None:
-    """One line on standard error, if there is one."""
+    """One line on standard error, if there is one; where it can't be written, the work matters more."""
     if sys.stderr is not None:
-        sys.stderr.write(line + "\n")
+        with contextlib.suppress(OSError):
+            sys.stderr.write(line + "\n")
 
 
 class Tally:

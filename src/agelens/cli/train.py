@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
-from importlib.util import find_spec
-from inspect import Parameter, Signature
+from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from agelens.cli import INTERRUPTED
+from agelens.cli.command import declare, exit_status, require_torch
 from agelens.cli.progress import tell
-from agelens.errors import AgelensError, MissingPackageError
 
 if TYPE_CHECKING:
     from agelens.training.config import Config
@@ -35,7 +33,6 @@ Examples:
 
 Every run goes into a folder of its own, output/<BATCH>_output_<GPUS>/, and nothing is ever overwritten.
 """
-INTERRUPTED = 130
 EVERY = 20.0  # seconds between two lines of progress where standard error is no terminal
 
 
@@ -106,6 +103,7 @@ def command(**options: object) -> None:
     """What is run once the options are read."""
     chosen: dict[str, Any] = options
     with exit_status("train"):
+        require_torch("train")
         config = _read_config(chosen)
         if chosen["print_config"]:
             from agelens.training.config_file import write_config
@@ -119,13 +117,13 @@ def command(**options: object) -> None:
 
 
 # The options are data, so that they stand in one place; typer reads them off the signature.
-command.__signature__ = Signature(  # type: ignore[attr-defined]
+declare(
+    command,
     [
         Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=declared)
         for name, (declared, default) in _OPTIONS.items()
-    ]
+    ],
 )
-command.__annotations__ = {name: declared for name, (declared, _) in _OPTIONS.items()}
 
 
 def _read_config(chosen: dict[str, Any]) -> Config:
@@ -225,19 +223,3 @@ class Ticker:
             self._open = True
         else:
             tell(line)
-
-
-@contextmanager
-def exit_status(name: str) -> Iterator[None]:
-    """Tells errors in one line and ends with their status.
-
-    Raises:
-        Exit: With the error's status.
-    """
-    try:
-        if find_spec("torch") is None or find_spec("safetensors") is None:
-            raise MissingPackageError(f"`agelens {name}` needs torch: pip install 'agelens[train]'")
-        yield
-    except AgelensError as error:
-        tell(f"agelens {name}: {error.message}")
-        raise typer.Exit(error.exit_status) from error

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 from agelens.datasets.labels import Band, parse_age
 from agelens.errors import UsageError
+from agelens.groups import ADIENCE, ADIENCE12
 
-ADIENCE: tuple[Band, ...] = ((0, 2), (4, 6), (8, 12), (15, 20), (25, 32), (38, 43), (48, 53), (60, 100))
-ADIENCE12: tuple[Band, ...] = tuple(sorted((*ADIENCE, (21, 24), (33, 37), (44, 47), (54, 59))))
-LABEL_SETS = {"adience": ADIENCE, "adience12": ADIENCE12}
+LABEL_SETS: dict[str, tuple[Band, ...]] = {"adience": ADIENCE, "adience12": ADIENCE12}
 
 SLIPS = {"(25, 23)": "(25, 32)"}
 """Labels that are slips of the pen, and what the other edition has in their place."""

@@ -22,18 +22,9 @@ from agelens.datasets.labels import Band, parse_age, parse_gender, parse_mangled
 from agelens.datasets.pictures import NameIndex, Pictures
 from agelens.datasets.rows import OLDEST, Row, Tally
 from agelens.errors import UnreadableLabelsError, WrongLayoutError
+from agelens.groups import FAIRFACE
 
-BANDS: tuple[Band, ...] = (
-    (0, 2),
-    (3, 9),
-    (10, 19),
-    (20, 29),
-    (30, 39),
-    (40, 49),
-    (50, 59),
-    (60, 69),
-    (70, OLDEST),
-)
+BANDS: tuple[Band, ...] = tuple((low, OLDEST if high is None else high) for low, high in FAIRFACE)
 GROUPS = tuple(write_age(band) for band in BANDS)
 
 

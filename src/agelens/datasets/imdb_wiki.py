@@ -19,7 +19,7 @@ import numpy as np
 from agelens.datasets.importing import NO_PICTURE, Imported, ImportOptions
 from agelens.datasets.pictures import Pictures
 from agelens.datasets.rows import KnownGender, Row, Tally
-from agelens.errors import MissingExtraError, UnreadableLabelsError, WrongLayoutError
+from agelens.errors import MissingPackageError, UnreadableLabelsError, WrongLayoutError
 
 GENDERS: dict[float, KnownGender] = {0.0: "female", 1.0: "male"}
 OLDEST_BELIEVED = 100
@@ -36,7 +36,7 @@ def import_imdb_wiki(pictures: Pictures, options: ImportOptions) -> Imported:
     Raises:
         WrongLayoutError: Neither `imdb.mat` nor `wiki.mat` is there.
         UnreadableLabelsError: It is damaged, or lacks a field.
-        MissingExtraError: SciPy, which reads `.mat`, is not installed.
+        MissingPackageError: SciPy, which reads `.mat`, is not installed.
     """
     names = pictures.names()
     lists = [name for name in names if PurePosixPath(name).name in ("imdb.mat", "wiki.mat")]
@@ -103,7 +103,7 @@ def _entries(content: bytes, kind: str, name: str) -> Iterator[dict[str, Any]]:
         from scipy.io import loadmat
         from scipy.io.matlab import MatReadError
     except ImportError as error:
-        raise MissingExtraError("reading .mat files needs SciPy: pip install scipy") from error
+        raise MissingPackageError("reading .mat files needs SciPy: pip install 'agelens[mat]'") from error
     try:
         table = loadmat(io.BytesIO(content), squeeze_me=True, variable_names=[kind])[kind]
         columns = {field: np.atleast_1d(table[field].item()) for field in _FIELDS}

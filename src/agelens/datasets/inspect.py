@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ from agelens.datasets.manifest_file import read_manifest
 from agelens.datasets.pack import open_pixels, read_pack
 from agelens.datasets.scan import read_picture
 from agelens.datasets.splits import Leaks, find_leaks
-from agelens.errors import InputError, MissingExtraError
-from agelens.outfile import Target, typed_output_errors
+from agelens.errors import InputError, MissingPackageError
+from agelens.outfile import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -176,20 +177,22 @@ def draw_samples(manifest: Manifest, pixels_of: Callable[[int], Pixels], path: P
         sheet.paste(face.resize((_CELL, _CELL)), corner)
         text = f"{_written_age(row.age_low, row.age_high)} {row.gender or '?'}"
         pen.text((corner[0] + 3, corner[1] + _CELL + 3), text, fill="black")
-    _save(sheet, path)
+    encoded = io.BytesIO()
+    sheet.save(encoded, format="PNG")
+    write_whole(path, encoded.getvalue())
 
 
 def plot_labels(manifest: Manifest, path: Path) -> None:
-    """Draw how ages (by gender) and genders are distributed.
+    """Draw how ages (by gender) and genders are distributed, as a PNG.
 
     Raises:
-        MissingExtraError: matplotlib is not installed.
+        MissingPackageError: matplotlib is not installed.
         OutputError: The plot cannot be written.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingExtraError("plots need matplotlib: pip install 'agelens[train]'") from error
+        raise MissingPackageError("plots need matplotlib: pip install 'agelens[train]'") from error
     gender = manifest.columns.gender
     parts = {"male": gender == 0, "female": gender == 1, "unknown": gender < 0}
     present = {name: mask for name, mask in parts.items() if mask.any()}
@@ -211,10 +214,9 @@ def plot_labels(manifest: Manifest, path: Path) -> None:
     for name, mask in present.items():
         genders.bar(name, int(mask.sum()))
     genders.set(title="gender")
-    target = Target(path)
-    with typed_output_errors(path):
-        figure.savefig(target.part, format=path.suffix.removeprefix(".") or "png", dpi=120)
-        target.commit()
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=120)
+    write_whole(path, drawn.getvalue())
 
 
 def _plot_groups(axes: Axes, manifest: Manifest, parts: dict[str, NDArray[np.bool_]]) -> None:
@@ -238,10 +240,3 @@ def _spread(manifest: Manifest, seed: int) -> NDArray[np.int64]:
 
 def _written_age(low: float | None, high: float | None) -> str:
     return "?" if low is None or high is None else write_age((low, high))
-
-
-def _save(sheet: PillowImage.Image, path: Path) -> None:
-    target = Target(path)
-    with typed_output_errors(path):
-        sheet.save(target.part, format="PNG")
-        target.commit()

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from agelens.errors import MissingExtraError, NotFoundError, UnreadableLabelsError
+from agelens.errors import MissingPackageError, NotFoundError, UnreadableLabelsError
 
 TextRow = Mapping[str, str]
 
@@ -21,7 +21,7 @@ def read_table(path: Path) -> Iterator[TextRow]:
     Raises:
         NotFoundError: There is no such file.
         UnreadableLabelsError: It is empty, not UTF-8, or not of the form that its ending says.
-        MissingExtraError: It is Parquet and pyarrow is not installed.
+        MissingPackageError: It is Parquet and pyarrow is not installed.
     """
     if not path.is_file():
         raise NotFoundError(f"there is no label file {path}")
@@ -92,7 +92,7 @@ def _read_parquet(path: Path) -> Iterator[TextRow]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise MissingExtraError("a Parquet label file needs pyarrow: pip install 'agelens[parquet]'") from error
+        raise MissingPackageError("a Parquet label file needs pyarrow: pip install 'agelens[parquet]'") from error
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=4096):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from agelens.datasets.manifest import GENDERS, Columns, Manifest, canonical_row
 from agelens.datasets.rows import Row
-from agelens.errors import DamagedDatasetError, MissingExtraError, NotFoundError, UsageError
+from agelens.errors import DamagedDatasetError, MissingPackageError, NotFoundError, UsageError
 from agelens.outfile import Target, typed_output_errors
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
 
     Raises:
         UsageError: The name ends neither in `.parquet` nor in `.jsonl`.
-        MissingExtraError: Parquet is asked for and pyarrow is not installed.
+        MissingPackageError: Parquet is asked for and pyarrow is not installed.
         OutputUnwritableError: The folder does not exist or may not be written to.
         DiskFullError: No space is left.
     """
@@ -56,7 +56,7 @@ def read_manifest(path: Path | str, *, root: Path | None = None) -> Manifest:
     Raises:
         NotFoundError: There is no such file.
         DamagedDatasetError: It is no manifest, or not the one that was written.
-        MissingExtraError: It is Parquet and pyarrow is not installed.
+        MissingPackageError: It is Parquet and pyarrow is not installed.
     """
     path = Path(path)
     if not path.is_file():
@@ -183,7 +183,7 @@ def _pyarrow() -> ModuleType:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise MissingExtraError(
+        raise MissingPackageError(
             "Parquet needs pyarrow: pip install 'agelens[parquet]', or name the manifest .jsonl"
         ) from error
     module: ModuleType = pyarrow

@@ -34,7 +34,7 @@ from agelens.datasets.prepare import PrepareOptions, Progress, Source, check_row
 from agelens.datasets.rows import Row
 from agelens.datasets.scan import default_workers, ordered, read_picture, unreadable, with_groups
 from agelens.datasets.stage import Stage, StagedPicture
-from agelens.errors import DamagedDatasetError, InputError, MissingExtraError, NotFoundError, UsageError
+from agelens.errors import DamagedDatasetError, InputError, MissingPackageError, NotFoundError, UsageError
 from agelens.outfile import typed_output_errors
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def prepare_pack(
         progress: Called as pictures are done.
 
     Raises:
-        MissingExtraError: h5py is not installed.
+        MissingPackageError: h5py is not installed.
         UsageError: The size is out of reason.
         DatasetError, NotFoundError: As `prepare`.
         OutputError: The file cannot be written.
@@ -122,7 +122,7 @@ def check_pack(path: Path) -> Mapping[str, Any]:
     Raises:
         NotFoundError: There is no such file.
         DamagedDatasetError: It is no pack, or not a whole one.
-        MissingExtraError: h5py is not installed.
+        MissingPackageError: h5py is not installed.
     """
     h5py = _h5py()
     if not path.is_file():
@@ -277,6 +277,6 @@ def _h5py() -> ModuleType:
     try:
         import h5py
     except ImportError as error:
-        raise MissingExtraError("an .h5 needs h5py: pip install 'agelens[train]'") from error
+        raise MissingPackageError("an .h5 needs h5py: pip install 'agelens[train]'") from error
     module: ModuleType = h5py
     return module

@@ -16,10 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Generic, Protocol, TypeVar
 
 from agelens.errors import DamagedDatasetError, NotFoundError, UnreadableError, WrongLayoutError
-
-PICTURE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic"}
-)
+from agelens.formats import EXTENSIONS
 
 Handle = TypeVar("Handle", BinaryIO, zipfile.ZipFile)
 
@@ -213,7 +210,7 @@ def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Pa
 
 def is_picture(name: str) -> bool:
     """Whether a name ends as pictures do."""
-    return PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES
+    return PurePosixPath(name).suffix.lower() in EXTENSIONS
 
 
 class NameIndex:
@@ -253,7 +250,7 @@ class NameIndex:
 
 def _stem_parts(path: str) -> tuple[str, ...]:
     pure = PurePosixPath(path.replace("\\", "/"))
-    return (*pure.parts[:-1], pure.stem if pure.suffix.lower() in PICTURE_SUFFIXES else pure.name)
+    return (*pure.parts[:-1], pure.stem if pure.suffix.lower() in EXTENSIONS else pure.name)
 
 
 def _common_end(left: tuple[str, ...], right: tuple[str, ...]) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from threading import Lock
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -19,7 +19,7 @@ from agelens.decode.colour import BACKGROUND, to_srgb
 from agelens.decode.containers import Container, open_container, prolong_scan, read_orientation
 from agelens.decode.readers import BREAKAGE, Opened, open_picture, typed_errors
 from agelens.errors import InvalidArrayError, TruncatedImageError, UnsupportedFormatError
-from agelens.formats import describe, formats, sniff
+from agelens.formats import SUPPORTED, describe, sniff
 from agelens.limits import DEFAULT_LIMITS, Limits, check_bytes, check_size
 from agelens.sources import as_source
 from agelens.types import Image
@@ -65,23 +65,32 @@ def decode_any(
         detail: For paths and bytes, see `decode`.
 
     Returns:
-        A name for the picture (its path, "bytes", "image" or "array") and the picture.
+        A name for the picture, see `name_of`, and the picture.
 
     Raises:
         InputError: It cannot be read; the subclass tells why.
     """
+    name = name_of(value)
     if isinstance(value, (str, os.PathLike)):
-        source = as_source(value)
-        return source.name, decode(source.read(limits), limits=limits, detail=detail)
+        return name, decode(as_source(value).read(limits), limits=limits, detail=detail)
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return "bytes", decode(value, limits=limits, detail=detail)
+        return name, decode(value, limits=limits, detail=detail)
     if isinstance(value, PillowImage.Image):
-        return os.fsdecode(getattr(value, "filename", "") or "image"), from_pil(value)
+        return name, from_pil(value)
     if hasattr(value, "__array__"):
-        return "array", from_array(value)
+        return name, from_array(value)
     raise InvalidArrayError(
         f"found a {type(value).__name__}; expected a path, the bytes of a file, a Pillow image, or an RGB uint8 array"
     )
+
+
+def name_of(value: object) -> str:
+    """What reports call a picture: its path, "bytes", "image" (or its file's name) or "array"."""
+    if isinstance(value, (str, os.PathLike)):
+        return os.fsdecode(value)
+    if isinstance(value, PillowImage.Image):
+        return os.fsdecode(getattr(value, "filename", "") or "image")
+    return "bytes" if isinstance(value, (bytes, bytearray, memoryview)) else "array"
 
 
 def decode(
@@ -113,7 +122,8 @@ def decode(
     data = bytes(data)
     kind = sniff(data)
     if kind is None:
-        raise UnsupportedFormatError(f"this is {describe(data)}, not a picture that can be read ({formats()})")
+        known = ", ".join(SUPPORTED)
+        raise UnsupportedFormatError(f"this is {describe(data)}, not a picture that can be read ({known})")
     with typed_errors(kind):
         container = open_container(kind, data)
         if container.size:
@@ -221,25 +231,15 @@ def _load(opened: Opened, divisor: int) -> Image:
         pixels = _turn(to_srgb(image, container.profile), container.orientation)
     if container.orientation >= 5:
         width, height = height, width
-    finer = _Finer(container) if divisor > 1 else None
+    finer = partial(_decode_again, container) if divisor > 1 else None
     return Image(pixels, width, height, container.format, container.frames, finer)
 
 
-class _Finer:
-    """Decodes a picture again at a finer scale, and keeps that: many faces of one picture may ask for it."""
-
-    def __init__(self, container: Container) -> None:
-        self._container = container
-        self._held: Image | None = None
-        self._lock = Lock()
-
-    def __call__(self, scale: float) -> Image:
-        with self._lock:
-            if self._held is None or self._held.scale < scale - 1e-6:
-                with typed_errors(self._container.format):
-                    opened = open_picture(self._container)
-                self._held = _load(opened, next(d for d in _DIVISORS if d == 1 or 1 / d >= scale - 1e-9))
-            return self._held
+def _decode_again(container: Container, scale: float) -> Image:
+    """The picture at least at `scale`; `Image.at_scale` keeps what it gets."""
+    with typed_errors(container.format):
+        opened = open_picture(container)
+    return _load(opened, next(d for d in _DIVISORS if d == 1 or 1 / d >= scale - 1e-9))
 
 
 def _turn(image: PillowImage.Image, orientation: int) -> Pixels:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from agelens.detect.yunet import Candidates
-from agelens.types import Image
+from agelens.types import Box, Image
 
 if TYPE_CHECKING:
     from agelens.detect.yunet import Floats
@@ -21,26 +21,16 @@ GREY = 127
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
-    """A rectangle of a picture in full-resolution pixels; it may reach beyond the picture."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-
-
-@dataclass(frozen=True, slots=True)
 class Frame:
     """Where a canvas lies in the picture.
 
     Attributes:
-        region: What the canvas shows.
+        region: What the canvas shows, in full-resolution pixels; it may reach beyond the picture.
         scale: Canvas pixels per full-resolution pixel.
         turns: Quarter turns, counter-clockwise, by which the region was turned before it was laid on the canvas.
     """
 
-    region: Region
+    region: Box
     scale: float
     turns: int = 0
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from agelens.detect.boxes import intersect, measure, suppress
-from agelens.detect.canvas import Frame, Region, lay_out, shrink
+from agelens.detect.canvas import Frame, lay_out, shrink
 from agelens.detect.yunet import NOTHING, Candidates, YuNet, join
 from agelens.types import Box, Detection, Image
 
@@ -115,7 +115,7 @@ class FaceDetector:
         return [far, shrink(far, far.scale / max(round(shown / NEAR), 1))]
 
     def _look_whole(self, view: Image, turns: int = 0) -> Candidates:
-        return self._look(view, Frame(Region(0.0, 0.0, view.width, view.height), view.scale, turns))
+        return self._look(view, Frame(Box(0.0, 0.0, view.width, view.height), view.scale, turns))
 
     def _look(self, image: Image, frame: Frame) -> Candidates:
         held = image.at_scale(frame.scale)
@@ -243,7 +243,7 @@ def choose_scale(longer: int) -> float:
     return FAR / longer
 
 
-def cut_tiles(image: Image, scale: float) -> Iterator[Region]:
+def cut_tiles(image: Image, scale: float) -> Iterator[Box]:
     """Overlapping regions that cover the picture, each of at most TILE canvas pixels a side at `scale`."""
     spans = []
     for length in (image.width, image.height):
@@ -253,7 +253,7 @@ def cut_tiles(image: Image, scale: float) -> Iterator[Region]:
         spans.append([(index * (side - TILE_OVERLAP / scale), side) for index in range(count)])
     for y, height in spans[1]:
         for x, width in spans[0]:
-            yield Region(x, y, width, height)
+            yield Box(x, y, width, height)
 
 
 def _unlike(new: Candidates, known: Candidates) -> Candidates:
@@ -267,11 +267,11 @@ def _overlaps(box: Floats, boxes: Floats) -> bool:
     return bool((shared > SAME_FACE * (measure(box[None])[0] + measure(boxes) - shared)).any())
 
 
-def _square(face: Candidates, margin: float) -> Region:
+def _square(face: Candidates, margin: float) -> Box:
     """The square around a single candidate, `margin` box sides wide."""
     x0, y0, x1, y1 = (float(value) for value in face.boxes[0])
     side = max(x1 - x0, y1 - y0) * margin
-    return Region((x0 + x1 - side) / 2, (y0 + y1 - side) / 2, side, side)
+    return Box((x0 + x1 - side) / 2, (y0 + y1 - side) / 2, side, side)
 
 
 def _agreeing(readings: Candidates, candidate: Candidates, agreement: float = AGREEMENT) -> Candidates:

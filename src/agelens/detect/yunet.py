@@ -28,7 +28,10 @@ STRIDES = (8, 16, 32)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
-    """Findings of one or more looks, in pixels of the held picture: boxes (N, 4), scores (N,), points (N, 5, 2)."""
+    """Findings of one or more looks: boxes (N, 4), scores (N,), points (N, 5, 2).
+
+    In pixels of the canvas as the network gives them, in those of the full-resolution picture once carried back.
+    """
 
     boxes: Floats
     scores: Floats

@@ -25,6 +25,7 @@ from agelens.errors import (
     SymlinkLoopError,
     UnreadableError,
     UrlNotAllowedError,
+    UsageError,
 )
 from agelens.formats import EXTENSIONS, SNIFF_BYTES, sniff
 from agelens.limits import DEFAULT_LIMITS, Limits, check_bytes
@@ -164,6 +165,10 @@ def _match(pattern: str, on_skip: OnSkip | None) -> Iterator[Source]:
         matches = sorted(set(base.glob("/".join(wanted))), key=lambda path: _natural(str(path)))
     except (OSError, ValueError):
         matches = []
+    except RecursionError:
+        raise UsageError(
+            f"too many folders in each other for the pattern {pattern!r}; name the folder itself"
+        ) from None
     hidden_wanted = any(part.startswith(".") for part in wanted)
     matches = [m for m in matches if hidden_wanted or not any(_is_hidden(p) for p in m.relative_to(base).parts)]
     if not matches:
@@ -187,23 +192,29 @@ def _is_hidden(name: str) -> bool:
 
 def _walk(folder: Path, on_skip: OnSkip | None, seen: set[tuple[int, int]]) -> Iterator[Source]:
     """The pictures of a folder; `seen`: device and inode of those visited, so that links cannot lead in circles."""
-    try:
-        status = folder.stat()
-        entries = sorted(folder.iterdir(), key=lambda path: _natural(path.name))
-    except OSError:
-        yield Source(str(folder), str(folder))
-        return
+    levels = [iter([folder])]  # no recursion: folders can be nested more deeply than Python's calls
+    while levels:
+        entry = next(levels[-1], None)
+        if entry is None:
+            levels.pop()
+        elif not _is_folder(entry):
+            yield from _take(entry, on_skip)
+        else:
+            try:
+                levels.append(iter(_list(entry, seen)))
+            except OSError:
+                yield Source(str(entry), str(entry))
+
+
+def _list(folder: Path, seen: set[tuple[int, int]]) -> list[Path]:
+    """What of a folder is not hidden, in natural order; nothing where it was seen before."""
+    status = folder.stat()
+    entries = sorted(folder.iterdir(), key=lambda path: _natural(path.name))
     identity = (status.st_dev, status.st_ino)
     if identity in seen:
-        return
+        return []
     seen.add(identity)
-    for entry in entries:
-        if _is_hidden(entry.name):
-            continue
-        if _is_folder(entry):
-            yield from _walk(entry, on_skip, seen)
-        else:
-            yield from _take(entry, on_skip)
+    return [entry for entry in entries if not _is_hidden(entry.name)]
 
 
 def _take(path: Path, on_skip: OnSkip | None) -> Iterator[Source]:

@@ -208,7 +208,8 @@ def _known_ages(lessons: Lessons, rows: NDArray[np.int64]) -> tuple[NDArray[np.f
     if lessons.age_known is None:
         return low, high
     known = lessons.age_known[rows]
-    return tuple(np.where(known, ages, np.float32("nan")) for ages in (low, high))  # type: ignore[return-value]
+    nothing = np.float32("nan")
+    return np.where(known, low, nothing), np.where(known, high, nothing)
 
 
 def still_crops(crops: CropSet, rows: NDArray[np.int64], widening: float, size: int) -> NDArray[np.uint8]:

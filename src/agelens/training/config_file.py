@@ -9,12 +9,15 @@ import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from agelens.errors import MissingPackageError, NotFoundError, UsageError
 from agelens.training.config import Config, default_config
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 Values = Mapping[str, Any]
 
 SPELLINGS = {"cross_entropy_loss": "cross_entropy", "crossentropyloss": "cross_entropy", "adam": "adamw"}
@@ -130,7 +133,7 @@ def make_config(values: Values) -> Config:
 def _fill(defaults: T, values: Values, where: str) -> T:
     """`defaults`, an instance of a dataclass, with what the values say."""
     kind = type(defaults)
-    fields = {field.name: field for field in dataclasses.fields(defaults)}  # type: ignore[arg-type]
+    fields = {field.name: field for field in dataclasses.fields(defaults)}
     hints = get_type_hints(kind)
     changes: dict[str, Any] = {}
     for name, value in values.items():
@@ -146,7 +149,7 @@ def _fill(defaults: T, values: Values, where: str) -> T:
             changes[name] = _fill(held, value, f"{place}.")
         else:
             changes[name] = _convert(value, hints[name], fields[name].metadata.get("choices") or (), place)
-    return dataclasses.replace(defaults, **changes)  # type: ignore[type-var]
+    return dataclasses.replace(defaults, **changes)
 
 
 def _unknown(name: str, fields: Iterable[str], where: str) -> str:
@@ -231,12 +234,12 @@ def _check(config: Config) -> None:
             raise UsageError(f"{place} is {value}; it must lie within {low:g} and {high:g}")
 
 
-def to_values(config: object) -> dict[str, Any]:
+def to_values(config: DataclassInstance) -> dict[str, Any]:
     """A configuration as plain values, keys in upper case as in a file."""
     values: dict[str, Any] = {}
-    for field in dataclasses.fields(config):  # type: ignore[arg-type]
+    for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
             value = to_values(value)
         values[field.name.upper()] = list(value) if isinstance(value, tuple) else value
     return values
@@ -249,13 +252,13 @@ def write_config(config: Config) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _write_section(section: object, lines: list[str], depth: int) -> None:
+def _write_section(section: DataclassInstance, lines: list[str], depth: int) -> None:
     indent = "  " * depth
-    for field in dataclasses.fields(section):  # type: ignore[arg-type]
+    for field in dataclasses.fields(section):
         value = getattr(section, field.name)
         comment = field.metadata.get("help", "")
         note = f"  # {comment}" if comment else ""
-        if dataclasses.is_dataclass(value):
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
             lines.append(f"{indent}{field.name.upper()}:{note}")
             _write_section(value, lines, depth + 1)
         else:

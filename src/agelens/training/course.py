@@ -15,7 +15,7 @@ import torch
 
 import agelens
 from agelens.errors import TrainingError
-from agelens.training.batches import BatchMaker, Lessons, label_groups
+from agelens.training.batches import BatchMaker
 from agelens.training.build import build_network, rebuild_network
 from agelens.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from agelens.training.config_file import to_values
@@ -23,16 +23,15 @@ from agelens.training.devices import choose_devices, count_threads, describe_dev
 from agelens.training.finish import finish_run
 from agelens.training.foreign import load_start, read_weights
 from agelens.training.judge import accuracies, measure_rows
-from agelens.training.learner import Learner, Pace
+from agelens.training.learner import Learner
 from agelens.training.listeners import Listeners
-from agelens.training.material import Material, inverse_frequencies, open_material, rare_age_weights
-from agelens.training.objective import Objective
+from agelens.training.material import Material, open_material
+from agelens.training.plan import make_lessons, make_objective, make_pace
 from agelens.training.run_folder import RunFolder, create_run_folder, draw_grid, find_unfinished
 from agelens.training.team import Team, join_team
 
 if TYPE_CHECKING:
     from agelens.training.config import Config
-    from agelens.training.networks import Network
 
 Facts = dict[str, Any]
 SUMMED = ("loss", "right_age", "known_age", "right_gender", "known_gender")
@@ -266,14 +265,15 @@ class Training:
         self.say(f"epoch {epoch}: train loss {train_loss:.4f}, validation {measured}{', best' if is_best else ''}")
 
     def _is_over(self) -> bool:
-        """Whether nothing has become better for as many epochs as patience lasts."""
-        patience, done = self.config.hyperparameters.patience, len(self.course.history)
-        if self.course.step >= self.steps:
+        """Whether all steps are done, or nothing has become better for as many epochs as patience lasts."""
+        patience, course = self.config.hyperparameters.patience, self.course
+        if course.step >= self.steps:
             return True
-        over = bool(patience and self.course.step % self.steps_per_epoch == 0 and done - self.course.best >= patience)
-        if over and done:
-            self.say(f"stopping: no better validation loss for {patience} epochs")
-        return over and done > 0
+        at_end = bool(course.history) and course.step % self.steps_per_epoch == 0
+        if not (patience and at_end and len(course.history) - course.best >= patience):
+            return False
+        self.say(f"stopping: no better validation loss for {patience} epochs")
+        return True
 
     def _save(self) -> None:
         if self.team.leads:
@@ -296,62 +296,6 @@ class Training:
         """Tells the log alone."""
         if self.team.leads:
             self.folder.log(line)
-
-
-def make_lessons(config: Config, material: Material, network: Network) -> Lessons:
-    """Data and configuration as the batch maker wants them."""
-    hyper = config.hyperparameters
-    plain = Lessons(
-        crops=material.crops,
-        rows=material.train,
-        weights=rare_age_weights(material, hyper.rare_ages),
-        teacher=None,
-        widening=material.widening,
-        classes=network.classes,
-        groups=material.groups,
-        deviation=hyper.sigma if hyper.loss == "distribution" and network.kind == "face" else None,
-        single=hyper.loss == "cross_entropy",
-        age_known=material.age_known,
-    )
-    if not hyper.class_weights:
-        return plain
-    everyone = np.arange(len(material.crops))
-    genders = np.nan_to_num(material.crops.female, nan=-1).astype(np.int64)
-    weights = {
-        "age_weights": inverse_frequencies(label_groups(plain, everyone), material.train),
-        "gender_weights": inverse_frequencies(genders, material.train),
-    }
-    return Lessons(**{name: getattr(plain, name) for name in Lessons.__slots__} | weights)
-
-
-def make_objective(config: Config, task: str) -> Objective:
-    """The losses of a task; what is not to be learned weighs nothing."""
-    hyper = config.hyperparameters
-    return Objective(
-        age=float(task != "gender"),
-        ordinal=hyper.loss == "ordinal",
-        target=float(task != "gender" and hyper.loss == "distribution"),
-        gender=hyper.gender_weight if task == "both" else float(task == "gender"),
-        smoothing=hyper.smoothing,
-    )
-
-
-def make_pace(config: Config, steps: int) -> Pace:
-    """The optimiser's settings for a training of so many steps."""
-    hyper = config.hyperparameters
-    return Pace(
-        optimiser=hyper.optimizer.name,
-        momentum=hyper.optimizer.momentum,
-        weight_decay=hyper.optimizer.wt_decay,
-        learning_rate=hyper.optimizer.lr,
-        warmup=round(hyper.optimizer.warmup * steps),
-        steps=steps,
-        constant=hyper.optimizer.schedule == "constant",
-        average=hyper.ema,
-        clip=hyper.optimizer.clip,
-        bf16=config.gpu.bf16,
-        seed=hyper.seed,
-    )
 
 
 def flat(values: Facts, prefix: str = "") -> Facts:

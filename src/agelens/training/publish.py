@@ -21,12 +21,12 @@ from agelens.training.calibrate import Calibration
 from agelens.training.calibration import COVERAGE, fit_calibration, year_probabilities
 from agelens.training.card import write_card
 from agelens.training.config_file import lower_keys, make_config
-from agelens.training.course import make_lessons
 from agelens.training.export import export_onnx
 from agelens.training.foreign import Weights, read_weights
 from agelens.training.listeners import Listeners, ignore
 from agelens.training.loop import predict_crops
 from agelens.training.material import cut_material, draw_validation, open_data
+from agelens.training.plan import make_lessons
 from agelens.training.quantise import compare_models, quantise
 from agelens.training.team import Team
 

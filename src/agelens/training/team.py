@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -68,7 +69,13 @@ class Team:
             return network
         share_statistics(network)
         ids = [self.device.index] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(network, device_ids=ids, broadcast_buffers=False)
+        # Shared statistics need no broadcast; newer versions of torch call the switch by another name.
+        parallel = nn.parallel.DistributedDataParallel
+        names = ("forward_sync_buffers", "broadcast_buffers")
+        switch = next(name for name in names if name in signature(parallel).parameters)
+        unshared: dict[str, Any] = {switch: False}
+        wrapped: nn.Module = parallel(network, device_ids=ids, **unshared)
+        return wrapped
 
 
 def started_by_torchrun() -> bool:

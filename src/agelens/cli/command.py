@@ -1,0 +1,59 @@
+"""What the commands behind typer share: options that are data, one line and a status for an error, a bar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from inspect import Parameter, Signature
+
+import typer
+
+from agelens.cli.progress import tell
+from agelens.errors import AgelensError, MissingPackageError
+
+
+def declare(command: Callable[..., None], parameters: Sequence[Parameter]) -> None:
+    """Gives a function that takes any keywords the signature off which typer reads its options."""
+    command.__dict__["__signature__"] = Signature(parameters)
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+
+
+@contextmanager
+def exit_status(command: str) -> Iterator[None]:
+    """Tells an error in one line and ends with its status.
+
+    Raises:
+        Exit: With the error's status.
+    """
+    try:
+        yield
+    except AgelensError as error:
+        tell(f"agelens {command}: {error.message}")
+        raise typer.Exit(error.exit_status) from error
+
+
+def require_torch(command: str) -> None:
+    """Refuses a command that can't run without the packages of training.
+
+    Raises:
+        MissingPackageError: They aren't installed.
+    """
+    if find_spec("torch") is None or find_spec("safetensors") is None:
+        raise MissingPackageError(f"`agelens {command}` needs torch: pip install 'agelens[train]'")
+
+
+@contextmanager
+def counting_bar(*, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar of pictures on standard error, told how many are done of how many; None where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True, markup=False, highlight=False)
+    if quiet or not console.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("pictures", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

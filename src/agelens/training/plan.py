@@ -1,0 +1,74 @@
+"""What a configuration means for the pieces of a training: its data, its losses, its pace."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from agelens.training.batches import Lessons, label_groups
+from agelens.training.learner import Pace
+from agelens.training.material import inverse_frequencies, rare_age_weights
+from agelens.training.objective import Objective
+
+if TYPE_CHECKING:
+    from agelens.training.config import Config
+    from agelens.training.material import Material
+    from agelens.training.networks import Network
+
+
+def make_lessons(config: Config, material: Material, network: Network) -> Lessons:
+    """Data and configuration as the batch maker wants them."""
+    hyper = config.hyperparameters
+    plain = Lessons(
+        crops=material.crops,
+        rows=material.train,
+        weights=rare_age_weights(material, hyper.rare_ages),
+        teacher=None,
+        widening=material.widening,
+        classes=network.classes,
+        groups=material.groups,
+        deviation=hyper.sigma if hyper.loss == "distribution" and network.kind == "face" else None,
+        single=hyper.loss == "cross_entropy",
+        age_known=material.age_known,
+    )
+    if not hyper.class_weights:
+        return plain
+    everyone = np.arange(len(material.crops))
+    genders = np.nan_to_num(material.crops.female, nan=-1).astype(np.int64)
+    return replace(
+        plain,
+        age_weights=inverse_frequencies(label_groups(plain, everyone), material.train),
+        gender_weights=inverse_frequencies(genders, material.train),
+    )
+
+
+def make_objective(config: Config, task: str) -> Objective:
+    """The losses of a task; what is not to be learned weighs nothing."""
+    hyper = config.hyperparameters
+    return Objective(
+        age=float(task != "gender"),
+        ordinal=hyper.loss == "ordinal",
+        target=float(task != "gender" and hyper.loss == "distribution"),
+        gender=hyper.gender_weight if task == "both" else float(task == "gender"),
+        smoothing=hyper.smoothing,
+    )
+
+
+def make_pace(config: Config, steps: int) -> Pace:
+    """The optimiser's settings for a training of so many steps."""
+    hyper = config.hyperparameters
+    return Pace(
+        optimiser=hyper.optimizer.name,
+        momentum=hyper.optimizer.momentum,
+        weight_decay=hyper.optimizer.wt_decay,
+        learning_rate=hyper.optimizer.lr,
+        warmup=round(hyper.optimizer.warmup * steps),
+        steps=steps,
+        constant=hyper.optimizer.schedule == "constant",
+        average=hyper.ema,
+        clip=hyper.optimizer.clip,
+        bf16=config.gpu.bf16,
+        seed=hyper.seed,
+    )

@@ -19,7 +19,7 @@ import pytest
 
 from agelens.align import assume_landmarks
 from agelens.analyzer import AHEAD, Analyzer
-from agelens.errors import InputError, UnfitModelError
+from agelens.errors import InputError, UnfitModelError, UsageError
 from agelens.estimate import Estimates, OnnxEstimator
 from agelens.types import Box, Detection, Image
 from faces import EXAMPLE, ROOT, background, portrait, resized
@@ -262,7 +262,7 @@ def test_what_the_source_raises_reaches_the_caller_after_all_before_it(quick: An
 
 
 def test_a_source_that_fails_at_once_is_told(quick: Analyzer) -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(UsageError, match="several pictures"):
         list(quick.stream(3))
     settle(lambda: not threads_of_ours())
 

@@ -38,9 +38,8 @@ def main() -> None:
 def _secure_streams() -> None:
     """Makes the three standard descriptors safe to use, whatever state the parent left them in."""
     if None in (sys.stdin, sys.stdout, sys.stderr):
-        while (
-            descriptor := os.open(os.devnull, os.O_RDWR)
-        ) <= 2:  # else an output file would take a closed one's place
+        # Otherwise an output file would take the place of a closed one.
+        while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
             pass
         os.close(descriptor)
     if hasattr(os, "set_blocking"):

@@ -76,3 +76,15 @@ def test_the_wheel_needs_the_four_and_no_more() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     names = [requirement.split(">")[0] for requirement in project["dependencies"]]
     assert names == ["numpy", "pillow", "onnxruntime", "typer"]
+
+
+def test_predict_takes_settings_in_any_order_and_without_a_hash() -> None:
+    class Nobody:
+        __hash__ = None  # type: ignore[assignment]
+
+        def detect(self, image: object) -> list[object]:
+            return []
+
+    picture = np.full((64, 64, 3), 90, np.uint8)
+    assert agelens.predict(picture, task="age", min_score=0.7) == agelens.predict(picture, min_score=0.7, task="age")
+    assert agelens.predict(picture, detector=Nobody()) == []

@@ -91,7 +91,12 @@ def predict(picture: Input, model: str | None = None, **settings: Unpack[Setting
     from agelens.analyzer import check_settings
 
     check_settings(settings)
-    return _open_analyzer(model, tuple(settings.items())).predict(picture)
+    chosen = tuple(sorted(settings.items()))
+    try:
+        analyzer = _open_analyzer(model, chosen)
+    except TypeError:  # a setting that has no hash, such as one's own detector, can't be kept
+        analyzer = _open_analyzer.__wrapped__(model, chosen)
+    return analyzer.predict(picture)
 
 
 @lru_cache(maxsize=4)

@@ -97,7 +97,7 @@ def _describe(
         bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Age and gender of every face in photos and folders."""
+    """Age and gender from face images: predict, prepare data sets, train, evaluate and export."""
 
 
 def _converter(option: Option) -> Callable[[str | None], Any]:

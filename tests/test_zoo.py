@@ -34,7 +34,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for file in (ROOT / "src" / "agelens" / "models").iterdir():
         if file.is_file():
             (models / file.name).write_bytes(file.read_bytes())
-    monkeypatch.setattr(zoo.resources, "files", lambda package: models)
+    monkeypatch.setattr(zoo, "MODELS", models)
     return models
 
 

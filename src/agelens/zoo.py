@@ -6,7 +6,6 @@ import hashlib
 import json
 from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib import resources
 from pathlib import Path
 
 from agelens.errors import DamagedModelError, UnknownModelError
@@ -35,7 +34,10 @@ class ShippedModel:
     about: str
 
 
+MODELS = Path(__file__).parent / "models"
 MANIFEST = "models.json"
+MOST_BYTES = 2**31
+"""What one file of ONNX, a protobuf message, can hold."""
 
 
 def list_shipped() -> tuple[ShippedModel, ...]:
@@ -45,7 +47,7 @@ def list_shipped() -> tuple[ShippedModel, ...]:
         DamagedModelError: The manifest is missing or broken.
     """
     try:
-        entries = json.loads(resources.files("agelens.models").joinpath(MANIFEST).read_text("utf-8"))
+        entries = json.loads((MODELS / MANIFEST).read_text("utf-8"))
         return tuple(ShippedModel(**entry) for entry in entries)
     except (OSError, ValueError, TypeError) as error:
         raise DamagedModelError(
@@ -62,7 +64,7 @@ def read_shipped(name: str) -> bytes:
     """
     model = find_shipped(name)
     try:
-        data = resources.files("agelens.models").joinpath(model.file).read_bytes()
+        data = (MODELS / model.file).read_bytes()
     except OSError as error:
         raise DamagedModelError(
             f"the model file {model.file} can't be read ({error}); install agelens again"
@@ -106,6 +108,9 @@ def read_model(name: str) -> bytes:
             raise UnknownModelError(
                 f"there is no model file {name}; check the path, or choose a model that ships by name"
             )
+        size = path.stat().st_size
+        if size > MOST_BYTES:  # found out before it fills the memory
+            raise DamagedModelError(f"the model file {name} has {size:,} bytes, more than ONNX can hold; export it again")
         return path.read_bytes()
     except OSError as error:
         raise DamagedModelError(f"the model file {name} can't be read: {error}") from error

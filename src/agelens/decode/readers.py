@@ -17,17 +17,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from PIL import (
-    AvifImagePlugin,
-    BmpImagePlugin,
-    GifImagePlugin,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
 from PIL import Image as PillowImage
+from PIL import ImageFile
 
 from agelens.decode.containers import Container, read_orientation
 from agelens.errors import (
@@ -85,22 +76,62 @@ class _SmallReads(io.BytesIO):
         return super().read(size if size is None or size < 0 else min(size, 16))
 
 
-class _TiffFile(TiffImagePlugin.TiffImageFile):
-    """A TIFF file whose loading does not compare its size with the global limit."""
+# Each reader is imported when its first picture comes: together they cost more than a prediction.
 
-    def load_prepare(self) -> None:
-        ImageFile.ImageFile.load_prepare(self)
+
+def _read_jpeg(data: bytes) -> ImageFile.ImageFile:
+    from PIL import JpegImagePlugin
+
+    return JpegImagePlugin.JpegImageFile(io.BytesIO(data))
+
+
+def _read_png(data: bytes) -> ImageFile.ImageFile:
+    from PIL import PngImagePlugin
+
+    return PngImagePlugin.PngImageFile(io.BytesIO(data))
+
+
+def _read_gif(data: bytes) -> ImageFile.ImageFile:
+    from PIL import GifImagePlugin
+
+    return GifImagePlugin.GifImageFile(io.BytesIO(data))
+
+
+def _read_bmp(data: bytes) -> ImageFile.ImageFile:
+    from PIL import BmpImagePlugin
+
+    return BmpImagePlugin.BmpImageFile(io.BytesIO(data))
+
+
+def _read_avif(data: bytes) -> ImageFile.ImageFile:
+    from PIL import AvifImagePlugin
+
+    if not AvifImagePlugin.SUPPORTED:
+        raise UnsupportedFormatError("the installed Pillow was built without AVIF; install the one from PyPI")
+    return AvifImagePlugin.AvifImageFile(io.BytesIO(data))
+
+
+def _read_webp(data: bytes) -> ImageFile.ImageFile:
+    from PIL import WebPImagePlugin
+
+    return WebPImagePlugin.WebPImageFile(_SmallReads(data))
+
+
+def _read_tiff(data: bytes) -> ImageFile.ImageFile:
+    from agelens.decode.tiff_file import UnboundedTiffFile
+
+    return UnboundedTiffFile(io.BytesIO(data))
 
 
 _READERS: Final[dict[str, Callable[[bytes], ImageFile.ImageFile]]] = {
-    "JPEG": lambda data: JpegImagePlugin.JpegImageFile(io.BytesIO(data)),
-    "MPO": lambda data: JpegImagePlugin.JpegImageFile(io.BytesIO(data)),
-    "PNG": lambda data: PngImagePlugin.PngImageFile(io.BytesIO(data)),
-    "GIF": lambda data: GifImagePlugin.GifImageFile(io.BytesIO(data)),
-    "BMP": lambda data: BmpImagePlugin.BmpImageFile(io.BytesIO(data)),
-    "AVIF": lambda data: AvifImagePlugin.AvifImageFile(io.BytesIO(data)),
-    "TIFF": lambda data: _TiffFile(io.BytesIO(data)),
-    "WEBP": lambda data: WebPImagePlugin.WebPImageFile(_SmallReads(data)),
+    "JPEG": _read_jpeg,
+    "MPO": _read_jpeg,
+    "PNG": _read_png,
+    "GIF": _read_gif,
+    "BMP": _read_bmp,
+    "AVIF": _read_avif,
+    "TIFF": _read_tiff,
+    "WEBP": _read_webp,
 }
 
 
@@ -122,8 +153,6 @@ def open_picture(container: Container) -> Opened:
     """
     if container.format == "HEIC":
         return _open_heic(container)
-    if container.format == "AVIF" and not AvifImagePlugin.SUPPORTED:
-        raise UnsupportedFormatError("the installed Pillow was built without AVIF; install the one from PyPI")
     image = _READERS[container.format](container.data)
     if container.format in {"WEBP", "AVIF"}:
         exif = image.info.get("exif")

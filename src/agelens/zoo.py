@@ -110,7 +110,9 @@ def read_model(name: str) -> bytes:
             )
         size = path.stat().st_size
         if size > MOST_BYTES:  # found out before it fills the memory
-            raise DamagedModelError(f"the model file {name} has {size:,} bytes, more than ONNX can hold; export it again")
+            raise DamagedModelError(
+                f"the model file {name} has {size:,} bytes, more than ONNX can hold; export it again"
+            )
         return path.read_bytes()
     except OSError as error:
         raise DamagedModelError(f"the model file {name} can't be read: {error}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
+import agelens
 from agelens import analyzer as room
 from agelens.analyzer import Analyzer, Settings, check_settings
 from agelens.decode import decoder
@@ -278,6 +280,13 @@ def test_the_task_groups_and_threshold_reach_the_faces(stand_in: Path) -> None:
         ({"threads": 0}, "threads"),
         ({"threads": -2}, "threads"),
         ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": None}, "batch_size"),
+        ({"min_score": "0.5"}, "min_score is a number from 0 to 1, not '0.5'"),
+        ({"gender_threshold": None}, "gender_threshold"),
+        ({"min_face": "12"}, "min_face"),
+        ({"threads": "2"}, "threads"),
+        ({"groups": ["0-12", "13+"]}, "groups is a text"),
+        ({"limits": 5}, "limits is an agelens.Limits, not 5"),
         ({"batchsize": 8}, "there is no setting 'batchsize'; did you mean 'batch_size'?"),
         ({"colour": "bgr"}, "there is no setting 'colour'; there are: task, groups"),
     ],
@@ -286,6 +295,40 @@ def test_a_setting_that_makes_no_sense_is_refused(stand_in: Path, settings: Any,
     with pytest.raises(UsageError) as caught:
         Analyzer(str(stand_in), **settings)
     assert told in caught.value.message
+    with pytest.raises(UsageError) as caught:
+        agelens.predict(EXAMPLE, str(stand_in), **settings)
+    assert told in caught.value.message
+
+
+def test_a_model_is_a_name_or_a_path(stand_in: Path) -> None:
+    assert len(Analyzer(stand_in).predict(EXAMPLE)) == 1
+    with pytest.raises(UsageError, match="model is the name"):
+        Analyzer(5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("one", [str(EXAMPLE), EXAMPLE, EXAMPLE.read_bytes(), np.zeros((20, 20, 3), np.uint8), None])
+def test_one_picture_is_not_taken_for_several(analyzer: Analyzer, one: Any) -> None:
+    for call in (analyzer.predict_crops, lambda pictures: list(analyzer.stream(pictures))):
+        with pytest.raises(UsageError, match="put it into a list"):
+            call(one)
+    assert len(list(analyzer.stream(np.zeros((2, 20, 20, 3), np.uint8)))) == 2
+
+
+def test_a_picture_that_does_not_fit_the_memory_is_an_error_of_that_picture(analyzer: Analyzer) -> None:
+    endless = np.broadcast_to(np.uint8(0), (1 << 24, 1 << 24, 3))  # more than can be addressed
+    first, second = analyzer.stream([endless, EXAMPLE])
+    assert first.error is not None
+    assert first.error.code == "too_many_pixels"
+    assert len(second.faces) == 1
+
+
+def test_a_thread_that_the_system_refuses_is_told(analyzer: Analyzer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(UsageError, match="--threads 1"):
+        list(analyzer.stream([EXAMPLE]))
 
 
 @given(

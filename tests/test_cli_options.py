@@ -47,7 +47,7 @@ BAD = {
     "min_face": ["-1", "inf"],
     "max_faces": ["0", "1.5", "-1", "²"],
     "device": ["gpu"],
-    "threads": ["0", "two"],
+    "threads": ["0", "two", "9" * 5000],
     "batch_size": ["0"],
     "max_bytes": ["0"],
     "max_pixels": ["many"],

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 
 from agelens.cli.outputs import Places
 from agelens.serialise import COLUMNS, read_jsonl
-from command import EXAMPLE, records, run
+from command import COMMAND, EXAMPLE, ROOT, environment, records, run
 
 ENDINGS = (".jpg", ".png", ".webp")
 
@@ -90,6 +91,38 @@ def test_the_input_is_never_overwritten(photos: Path, stand_in: Path) -> None:
     assert done.returncode == 2
     assert "would overwrite the input" in done.stderr
     assert (photos / "a.jpg").read_bytes() == before
+
+
+def test_records_never_overwrite_an_input(stand_in: Path, tmp_path: Path) -> None:
+    photo = shutil.copy(EXAMPLE, tmp_path / "photo.csv")
+    done = run("predict", EXAMPLE, photo, "--model", stand_in, "-o", photo)
+    assert done.returncode == 2
+    assert "would overwrite the input" in done.stderr
+    assert photo.read_bytes() == EXAMPLE.read_bytes()
+
+
+@pytest.mark.parametrize("ending", ["", "/", ".jsonl", ".jpg"])
+def test_names_that_the_system_refuses_to_look_up(stand_in: Path, tmp_path: Path, ending: str) -> None:
+    name = f"{tmp_path}/{'x' * 5000}{ending}"
+    done = run("predict", EXAMPLE, "--model", stand_in, "-o", name)
+    assert done.returncode == 1
+    assert "the name is too long" in done.stderr
+    done = run("predict", name, EXAMPLE, "--model", stand_in, "--crops", tmp_path / "crops")
+    assert done.returncode == 1
+    assert [record["error"] is None for record in records(done.stdout)] == [False, True]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("out", ["out", "out.jsonl", "out.jpg"])
+def test_a_current_folder_that_is_gone(stand_in: Path, tmp_path: Path, out: str) -> None:
+    (tmp_path / "gone").mkdir()
+    inside = ["/bin/sh", "-c", f'cd {tmp_path}/gone && rmdir ../gone && exec "$@"', "sh"]
+    command = [*inside, *COMMAND, "predict", str(EXAMPLE), "--model", str(stand_in), "-o", out]
+    # With a relative path in PYTHONPATH, Python itself wouldn't start there.
+    there = environment(PYTHONPATH=str(ROOT / "src"))
+    done = subprocess.run(command, capture_output=True, text=True, env=there, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == f"agelens predict: cannot write {out}: the folder does not exist; create it first\n"
 
 
 def test_a_folder_keeps_the_structure(photos: Path, stand_in: Path, tmp_path: Path) -> None:

@@ -95,6 +95,25 @@ def test_names_on_standard_input(photos: Path, stand_in: Path) -> None:
         assert done.returncode == 1
 
 
+def test_a_carriage_return_inside_a_line_belongs_to_the_name(tmp_path: Path, stand_in: Path) -> None:
+    shutil.copy(EXAMPLE, tmp_path / "a\rb.jpg")
+    done = run("predict", "-", "--model", stand_in, stdin=b"a\rb.jpg\r\n", cwd=tmp_path)
+    assert [(record["source"], len(record["faces"])) for record in records(done.stdout)] == [("a\rb.jpg", 1)]
+
+
+@pytest.mark.parametrize(
+    ("stdin", "said"),
+    [
+        (EXAMPLE.read_bytes(), "standard input holds a picture in the format JPEG"),
+        (b"x" * 1_000_000, "standard input holds no names: there is no line break"),
+    ],
+)
+def test_standard_input_that_holds_no_names_is_told(stand_in: Path, stdin: bytes, said: str) -> None:
+    done = run("predict", "-", "--model", stand_in, stdin=stdin)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+
+
 def test_undecodable_names_come_back_as_they_were(tmp_path: Path, stand_in: Path) -> None:
     raw = bytes(tmp_path) + b"/\xff\xfe.jpg"
     Path(raw.decode("utf-8", "surrogateescape")).write_bytes(EXAMPLE.read_bytes())

@@ -35,7 +35,7 @@ def wait_until_something_is_there(folder: Path) -> None:
     raise AssertionError(f"nothing appeared in {folder}")
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_interrupted_in_the_middle_what_is_finished_is_valid(
     many: Path, tmp_path: Path, stand_in: Path, number: signal.Signals, status: int
 ) -> None:
@@ -97,6 +97,65 @@ def test_closed_standard_output_is_told(stand_in: Path) -> None:
     done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, env=environment(), timeout=60)
     assert done.returncode == 1
     assert b"standard output is closed" in done.stderr
+
+
+def test_a_full_non_blocking_pipe_loses_nothing(many: Path, stand_in: Path) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    process = start("predict", many, many, "--model", stand_in, "--task", "age", stdout=writer)
+    os.close(writer)
+    assert process.stderr is not None
+    found, block = bytearray(), os.read(reader, 100)
+    time.sleep(1.0)  # meanwhile more comes than a pipe holds
+    while block:
+        found += block
+        block = os.read(reader, 1 << 16)
+    os.close(reader)
+    assert process.wait(timeout=60) == 0, process.stderr.read()
+    process.stderr.close()
+    assert len(records(found.decode())) == 2 * MANY
+
+
+def test_a_non_blocking_standard_input_is_waited_for(stand_in: Path) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    process = start("predict", "-", "--model", stand_in, stdin=reader)
+    os.close(reader)
+    time.sleep(0.5)
+    os.write(writer, f"{EXAMPLE}\n".encode())
+    os.close(writer)
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert len(records(out.decode())) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_standard_error_that_takes_nothing_stops_nothing(stand_in: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        process = start("predict", "/nowhere.jpg", EXAMPLE, "--model", stand_in, stderr=full)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert [len(record["faces"]) for record in records(out.decode())] == [0, 1]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["models", "list"]])
+def test_a_standard_output_that_takes_nothing_is_told(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        process = start(*arguments, stdout=full)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors.decode().startswith("agelens: the system refused: ")
+    assert errors.count(b"\n") == 1
+
+
+def test_no_file_takes_the_place_of_a_closed_stream(stand_in: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    command = " ".join([*COMMAND, "predict", str(EXAMPLE), "--model", str(stand_in), "-o", str(out), "<&- >&- 2>&-"])
+    assert subprocess.run(["/bin/sh", "-c", command], env=environment(), timeout=60, check=False).returncode == 0
+    assert len(records(out.read_text("utf-8"))) == 1
+    shown = subprocess.run(["/bin/sh", "-c", " ".join([*COMMAND, "--version", ">&-"])], env=environment(), timeout=60)
+    assert shown.returncode == 0
 
 
 def test_memory_does_not_grow_with_the_folder(many: Path, tmp_path: Path, stand_in: Path) -> None:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import subprocess
+import sys
 import threading
 import unicodedata
 from collections.abc import Iterator
@@ -24,6 +26,7 @@ from agelens.errors import (
     UnreadableError,
     UrlFetchError,
     UrlNotAllowedError,
+    UsageError,
 )
 from agelens.limits import Limits
 from agelens.sources import Source, as_source, find_sources
@@ -261,6 +264,22 @@ def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
     (tmp_path / "knot").symlink_to("knot")
     names = found(tmp_path, base=tmp_path)
     assert sorted(Path(name).name for name in names) == ["1.jpg", "2.jpg"]
+
+
+def test_folders_deeper_than_calls_can_nest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    depth = sys.getrecursionlimit() + 100
+    monkeypatch.chdir(tmp_path)
+    for _ in range(depth):  # a path of that length can't be made at once
+        Path("a").mkdir()
+        os.chdir("a")
+    Path("x.jpg").touch()
+    os.chdir(tmp_path)
+    try:
+        assert [source.name.count("a/") for source in find_sources(["a"])] == [depth]
+        with pytest.raises(UsageError, match="name the folder itself"):
+            list(find_sources(["**/*.jpg"]))
+    finally:
+        subprocess.run(["rm", "-rf", "a"], check=True)  # what removes the folder of the test would recurse
 
 
 def test_patterns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,6 +110,14 @@ def test_a_file_of_ones_own_is_read_by_its_path(tmp_path: Path) -> None:
     assert read_model(str(file)) == model_bytes()
 
 
+def test_a_file_that_no_model_can_fill_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "huge.onnx"
+    with path.open("wb") as file:
+        file.truncate(1 << 42)
+    with pytest.raises(DamagedModelError, match="more than ONNX can hold"):
+        read_model(str(path))
+
+
 def test_a_path_that_is_no_file_is_told(tmp_path: Path) -> None:
     folder = tmp_path / "folder.onnx"
     folder.mkdir()

@@ -57,7 +57,7 @@ warnings and the summary go to standard error.
 | 1 | some could not be read or written; all others are done, and each bad one has a record with `error` |
 | 2 | wrong usage, or nothing to read |
 | 3 | a model file is damaged or unfit |
-| 130 | interrupted (143: terminated); what was finished is on disk and valid |
+| 130 | interrupted (143: terminated, 129: its terminal was closed); what was finished is on disk and valid |
 | 141 | the reader of standard output went away, as in `agelens predict photos/ \\| head` |
 """
 

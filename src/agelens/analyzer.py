@@ -29,7 +29,7 @@ from agelens.errors import InputError, TooManyPixelsError, UsageError
 from agelens.estimate import EstimateOptions, Estimator, OnnxEstimator, read_face
 from agelens.groups import AgeGroups, parse_groups
 from agelens.limits import DEFAULT_LIMITS, Limits
-from agelens.runtime import resolve_device
+from agelens.runtime import resolve_device, typed_thread_errors
 from agelens.sources import Source
 from agelens.types import Box, Detection, Face, Image, Report, Task
 from agelens.zoo import DEFAULT_MODEL, read_model
@@ -195,7 +195,7 @@ class Analyzer:
 
         Raises:
             InputError: A picture can't be read and `strict` is set; otherwise its report says so.
-            UsageError: It is one picture and not several.
+            UsageError: It is one picture and not several, or the system starts no thread.
         """
         work = partial(self._prepare, keep_image=keep_images)
         with _Line(work, _check_several(pictures), self.threads) as line:
@@ -297,7 +297,8 @@ class _Line:
 
     def __enter__(self) -> Self:
         # Daemonic: the source may be a pipe that never ends, and must not keep the process alive.
-        threading.Thread(target=self._feed, name="agelens-feed", daemon=True).start()
+        with typed_thread_errors():
+            threading.Thread(target=self._feed, name="agelens-feed", daemon=True).start()
         return self
 
     def __exit__(
@@ -313,7 +314,8 @@ class _Line:
                 self._room.acquire()
                 if self._stopped:
                     return
-                self._put(self._pool.submit(self._work, picture))
+                with typed_thread_errors():
+                    self._put(self._pool.submit(self._work, picture))
 
     def _put(self, entry: Future[Prepared] | BaseException | None) -> None:
         self._pending.append(entry)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
-from agelens.errors import DamagedModelError, DeviceError
+from agelens.errors import DamagedModelError, DeviceError, UsageError
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -81,6 +84,15 @@ def open_session(model: bytes, *, name: str, device: str = "cpu", threads: int =
             f"the model {name} can't be opened ({first_line(error)}); install it again, or check it with"
             " `agelens models verify`"
         ) from error
+
+
+@contextmanager
+def typed_thread_errors() -> Iterator[None]:
+    """Turns the system's refusal to start a thread, of which containers often bound the number, into a UsageError."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise UsageError("the system starts no further thread; choose fewer: --threads 1, or threads=1") from error
 
 
 def first_line(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from agelens.cli.outputs import Outputs, Places
 from agelens.errors import DiskFullError, InputError, OutputError
 from agelens.outfile import typed_output_errors
 from agelens.render import annotate, crop_face, picture_extensions, save_picture
+from agelens.runtime import typed_thread_errors
 
 if TYPE_CHECKING:
     from agelens.types import Pixels, Report
@@ -56,7 +57,8 @@ class Copies:
             copy = self._copies.choose(report.source) if self._copies else self._picture
             numbers = range(1, len(report.faces) + 1) if self._crops else ()
             crops = [self._crops.choose(report.source, f"_{n}") for n in numbers if self._crops]
-        self._pending.append((report, self._pool.submit(_save, report, copy, crops)))
+        with typed_thread_errors():
+            self._pending.append((report, self._pool.submit(_save, report, copy, crops)))
 
     def take(self) -> Iterator[Report]:
         """Reports whose pictures are done; waits only where too many are under way.

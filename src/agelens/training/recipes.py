@@ -1,0 +1,159 @@
+"""The models that we make, as data. What was tried and left is told in `experiments/LOG.md`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agelens.training.loop import TrainConfig
+from agelens.training.networks import NetworkConfig
+
+FAIRFACE = {"name": "FairFace, 28,000 pictures", "licence": "CC BY 4.0", "source": "Karkkainen & Joo, WACV 2021"}
+UTKFACE = {"name": "UTKFace, 17,778 pictures", "licence": "research only", "source": "Zhang, Song & Qi, CVPR 2017"}
+AAF = {"name": "All-Age-Faces, 6,493 pictures", "licence": "research only", "source": "Cheng et al., ICIP 2019"}
+CC0 = (
+    {"name": "dlib face recognition network: start, teacher", "licence": "CC0 1.0", "source": "D. King, dlib-models"},
+    {"name": "dlib age network: teacher", "licence": "CC0 1.0", "source": "Cydral Technology, dlib-models"},
+)
+NOTES = (
+    "Age is how old a face looks, not what a document says.",
+    "Gender is how a person presents in a picture, not who they are; below 13 years it is close to a guess.",
+    "Not for decisions about access, work, policing or anything else that affects a person.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A data set that is learned from.
+
+    Attributes:
+        kind: Its importer.
+        pack: Its archive, without ".tar".
+        about: What the model file says of it.
+        drop_conflicts: Near-duplicates whose ages lie further apart, in years, or whose genders differ, are left out;
+            None keeps them.
+    """
+
+    kind: str
+    pack: str
+    about: dict[str, str]
+    drop_conflicts: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A stretch of training.
+
+    Attributes:
+        train: How.
+        whole: Whether the third teacher, the whole recognition network, is believed; else the second, its upper half.
+        age: Share of that teacher in the soft ages, beside the first teacher.
+        gender: Share of that teacher in the soft genders, beside the label.
+    """
+
+    train: TrainConfig
+    whole: bool
+    age: float
+    gender: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What makes one model.
+
+    Attributes:
+        name: Of the model.
+        sources: What it learns from; the teachers learn from the first one alone.
+        start: Short name of the recipe whose last weights it begins with; None: the lower stages of the recognition
+            network.
+        phases: One after the other, each from the weights of the one before.
+        balance: Faces of an age and gender that has n are drawn as often as n^-balance says.
+        evenness: How much of the habit of ages is taken back at the end, see `prior.take_back_prior`.
+        int8: Whether the file holds 8-bit numbers.
+        licence: Of the weights.
+        about: One line for the list of models.
+        ships: Whether it goes into the package; else into a folder of its own, `weights`.
+    """
+
+    name: str
+    sources: tuple[Source, ...]
+    start: str | None
+    phases: tuple[Phase, ...]
+    balance: float
+    evenness: float
+    int8: bool
+    licence: str
+    about: str
+    ships: bool = True
+
+    @property
+    def network(self) -> NetworkConfig:
+        """Of the last phase."""
+        return self.phases[-1].train.network
+
+    @property
+    def data(self) -> tuple[dict[str, str], ...]:
+        """What the file says that it was made of."""
+        return (*(source.about for source in self.sources), *CC0)
+
+
+FAIRFACE_SOURCE = Source("fairface", "fairface-train", FAIRFACE)
+
+
+def _train(network: NetworkConfig, steps: int, learning_rate: float, warmup: int, teacher: float) -> TrainConfig:
+    return TrainConfig(
+        network=network,
+        steps=steps,
+        batch=128,
+        learning_rate=learning_rate,
+        warmup=warmup,
+        weight_decay=0.05,
+        teacher=teacher,
+        threads=1,
+        save_every=250,
+    )
+
+
+_BASE = NetworkConfig(size=96, widths=(32, 64, 128, 256), blocks=(3, 4, 3, 1), last_inner=256, dropout=0.2)
+_NANO = NetworkConfig(size=64, widths=(32, 64, 128), blocks=(3, 4, 3), last_inner=128, dropout=0.1)
+
+BASE = Recipe(
+    name="agelens-base",
+    sources=(FAIRFACE_SOURCE,),
+    start=None,
+    phases=(
+        Phase(_train(_BASE, 6000, 1e-3, 300, 0.5), whole=False, age=0.5, gender=0.5),
+        Phase(_train(_BASE, 5000, 5e-4, 100, 1.0), whole=True, age=0.6, gender=0.6),
+    ),
+    balance=0.25,
+    evenness=0.3,
+    int8=False,
+    licence="MIT",
+    about="age and gender from 96-pixel crops; trained on FairFace (CC BY 4.0) from CC0 weights, for commercial use",
+)
+
+NANO = Recipe(
+    name="agelens-nano",
+    sources=(FAIRFACE_SOURCE,),
+    start=None,
+    phases=(Phase(_train(_NANO, 8000, 1e-3, 300, 1.0), whole=True, age=0.6, gender=0.6),),
+    balance=0.25,
+    evenness=0.3,
+    int8=True,
+    licence="MIT",
+    about="the same from 64-pixel crops in 8-bit numbers: a seventh of the size, less sure; for browsers and boards",
+)
+
+RESEARCH = Recipe(
+    name="agelens-research",
+    sources=(FAIRFACE_SOURCE, Source("utkface", "utkface-train", UTKFACE, 5), Source("aaf", "aaf-train", AAF, 5)),
+    start="base",
+    phases=(Phase(_train(_BASE, 5000, 5e-4, 100, 1.0), whole=True, age=0.6, gender=0.4),),
+    balance=0.25,
+    evenness=0.0,
+    int8=False,
+    licence="research only (UTKFace, All-Age-Faces)",
+    about="age and gender from 96-pixel crops; trained on UTKFace and All-Age-Faces too: for research, not commercial",
+    ships=False,
+)
+
+RECIPES = {"base": BASE, "nano": NANO, "research": RESEARCH}

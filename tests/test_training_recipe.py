@@ -1,0 +1,154 @@
+"""The recipe of the model files: softened labels, joined sets, the habit of ages taken back, the list of files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agelens.align import CropGeometry
+from agelens.training.calibrate import softmax
+from agelens.training.crops import CropSet
+from agelens.training.networks import FaceNetwork, NetworkConfig, normalise
+from agelens.training.prior import measure_prior, take_back_prior
+from agelens.training.recipe import ship
+from agelens.training.recipes import RECIPES
+from agelens.training.soft_labels import Opinion, balance, blur_exact, join_crops, soften
+
+TINY = NetworkConfig(size=32, widths=(8, 16), blocks=(1, 1), last_inner=16)
+
+
+def faces(low: list[float], high: list[float], female: list[float], dataset: str = "made") -> CropSet:
+    count = len(low)
+    return CropSet(
+        pixels=np.arange(count, dtype=np.uint8)[:, None, None, None].repeat(3, axis=3),
+        geometry=CropGeometry(1),
+        age_low=np.array(low, np.float32),
+        age_high=np.array(high, np.float32),
+        female=np.array(female, np.float32),
+        race=np.array([""] * count),
+        split=np.array(["train"] * count),
+        group=np.arange(count) % 2 - 1,
+        path=np.array([f"{index}.jpg" for index in range(count)]),
+        dataset=np.array([dataset] * count),
+        row=np.arange(count),
+        fingerprint=dataset,
+        lost={"no_face": 1},
+    )
+
+
+def test_teachers_are_believed_inside_the_label_only() -> None:
+    crops = faces([20, 30], [29, 39], [1, 0])
+    flat = np.full((2, 101), 1 / 101, np.float32)
+    peak = np.zeros((2, 101), np.float32)
+    peak[:, 25] = 1
+    softened, target = soften(crops, flat, Opinion(peak, np.array([0.5, 0.5], np.float32)), age=0.5, gender=0.4)
+    assert target.sum(axis=1) == pytest.approx([1, 1], abs=1e-5)
+    assert target[0, 20:30].sum() == pytest.approx(1, abs=1e-5)
+    assert target[1, 30:40].sum() == pytest.approx(1, abs=1e-5)  # the second teacher is wrong: nothing of it remains
+    assert target[0, 25] == pytest.approx(0.5 + 0.05, abs=0.01)
+    assert target[1, 30] == pytest.approx(0.1, abs=0.001)
+    assert softened.female == pytest.approx([0.8, 0.2])
+
+
+@given(st.lists(st.integers(0, 100), min_size=1, max_size=8))
+@settings(max_examples=50, deadline=None)
+def test_an_exact_age_becomes_a_distribution_around_it(ages: list[int]) -> None:
+    exact = [float(age) for age in ages]
+    crops = faces(exact, exact, [1.0] * len(ages))
+    blurred, target = blur_exact(crops, np.zeros((len(ages), 101), np.float32))
+    assert target.sum(axis=1) == pytest.approx(1, abs=1e-4)
+    assert target.argmax(axis=1).tolist() == ages
+    assert (blurred.age_low <= crops.age_low).all()
+    assert blurred.age_high - crops.age_high == pytest.approx([1 + 0.04 * age for age in exact], abs=1e-4)
+
+
+def test_bands_and_unknown_ages_stay_as_they_are() -> None:
+    crops = faces([20, float("nan")], [29, float("nan")], [1, 0])
+    target = np.full((2, 101), 1 / 101, np.float32)
+    blurred, kept = blur_exact(crops, target)
+    np.testing.assert_array_equal(blurred.age_low, crops.age_low)
+    np.testing.assert_array_equal(blurred.age_high, crops.age_high)
+    np.testing.assert_array_equal(kept, target)
+
+
+def test_rare_kinds_are_drawn_more_often() -> None:
+    crops = faces([20.0] * 16 + [70.0], [29.0] * 16 + [120.0], [1.0] * 17)
+    weights = balance(crops, np.arange(17), 0.25)
+    assert weights[16] / weights[0] == pytest.approx(2)
+    assert weights.mean() == pytest.approx(1)
+
+
+def test_exact_ages_are_balanced_by_decade() -> None:
+    ages = [20.0, 21.0, 29.0, 20.0, 71.0]
+    weights = balance(faces(ages, ages, [1.0] * 5), np.arange(5), 0.5)
+    assert weights[:4] == pytest.approx(weights[0])
+    assert weights[4] / weights[0] == pytest.approx(2)
+
+
+def test_joined_sets_keep_their_faces_apart() -> None:
+    first, second = faces([1, 2, 3], [1, 2, 3], [1, 0, 1], "one"), faces([4, 5], [4, 5], [0, 0], "two")
+    joined = join_crops([first, second])
+    assert joined.age_low.tolist() == [1, 2, 3, 4, 5]
+    assert joined.pixels[:, 0, 0, 0].tolist() == [0, 1, 2, 0, 1]
+    assert joined.dataset.tolist() == ["one"] * 3 + ["two"] * 2
+    assert joined.lost == {"no_face": 2}
+    grouped = joined.group >= 0
+    assert not set(joined.group[:3][grouped[:3]]) & set(joined.group[3:][grouped[3:]])
+    assert joined.fingerprint == hashlib.sha256(b"onetwo").hexdigest()
+
+
+def test_taking_back_the_whole_prior_makes_ages_even() -> None:
+    torch.manual_seed(0)
+    network = FaceNetwork(TINY).eval()
+    with torch.no_grad():
+        network.age.weight.zero_()
+        network.age.bias.copy_(-((torch.arange(101.0) - 30) ** 2) / 800)
+
+    def ages() -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        with torch.no_grad():
+            return softmax(network(normalise(torch.rand(4, 3, 32, 32) * 255))[0].double().numpy())
+
+    before = ages()
+    prior = measure_prior(before)
+    assert prior.sum() == pytest.approx(1)
+    assert before[0].max() / before[0].min() > 100
+    take_back_prior(network, prior, 0.0)
+    np.testing.assert_allclose(ages(), before, rtol=1e-5)
+    take_back_prior(network, prior, 0.5)
+    half = ages()[0].max() / ages()[0].min()
+    assert 5 < half < 40
+    take_back_prior(network, prior, 0.5)
+    assert ages()[0, 5:70].max() / ages()[0, 5:70].min() < 1.2
+
+
+def test_a_model_is_listed_with_its_digest(tmp_path: Path) -> None:
+    ship(RECIPES["base"], b"first", tmp_path)
+    ship(RECIPES["nano"], b"small", tmp_path)
+    ship(RECIPES["base"], b"second", tmp_path)
+    entries = json.loads((tmp_path / "models.json").read_text())
+    assert [entry["name"] for entry in entries] == ["agelens-base", "agelens-nano"]
+    assert entries[0]["sha256"] == hashlib.sha256(b"second").hexdigest()
+    assert (tmp_path / "agelens-base.onnx").read_bytes() == b"second"
+
+
+def test_only_weights_free_for_commercial_use_ship() -> None:
+    for recipe in RECIPES.values():
+        research = any("research" in source.about["licence"] for source in recipe.sources)
+        assert recipe.ships != research
+        assert ("research" in recipe.licence) == research
+
+
+def test_every_recipe_continues_with_the_network_it_starts_from() -> None:
+    for recipe in RECIPES.values():
+        layouts = {replace(phase.train.network, dropout=0) for phase in recipe.phases}
+        if recipe.start:
+            layouts.add(replace(RECIPES[recipe.start].network, dropout=0))
+        assert len(layouts) == 1

@@ -17,7 +17,7 @@ export AGELENS_DATA ?= ../shared/data
 export PHOTO
 
 .DEFAULT_GOAL := help
-.PHONY: help predict test test-all lint format docs example bench accuracy model build clean
+.PHONY: help predict serve test test-all lint format docs example bench accuracy model build clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,13 @@ predict: $(VENV)/installed  ## PHOTO=path: print the faces and write an annotate
 		$(BIN)/agelens predict "$$photo" --format table -o "$(OUTPUT)/$${name%.*}.agelens.jpg"; \
 	fi
 
+$(VENV)/installed-serve: $(VENV)/installed
+	@$(PIP) install --editable '.[serve]'
+	@touch $@
+
+serve: $(VENV)/installed-serve  ## The HTTP API and a page on http://127.0.0.1:8000
+	$(BIN)/agelens serve
+
 test: $(VENV)/installed-dev  ## The whole suite but what is marked slow
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
 
@@ -61,7 +68,7 @@ format: $(VENV)/installed-dev  ## Put the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/installed-dev  ## Write what is generated: docs/errors.md, docs/cli.md, the README's table
+docs: $(VENV)/installed-dev  ## Write what is generated: docs/errors.md, docs/cli.md, README's table, the models' figures
 	$(BIN)/python tools/write_docs.py
 
 example: $(VENV)/installed  ## Draw the README's picture with the program itself
@@ -70,9 +77,9 @@ example: $(VENV)/installed  ## Draw the README's picture with the program itself
 bench: $(VENV)/installed-dev  ## Measure; the labelled pictures of AGELENS_DATA are used where they are
 	$(BIN)/python benchmarks/startup.py
 	@if [ -d "$(AGELENS_DATA)" ]; then \
-		set -e; for script in throughput detection; do $(BIN)/python benchmarks/$$script.py; done; \
+		set -e; for script in throughput detection server; do $(BIN)/python benchmarks/$$script.py; done; \
 	else \
-		echo "$(AGELENS_DATA) is not there: throughput and detection were not measured (set AGELENS_DATA)"; \
+		echo "$(AGELENS_DATA) is not there: throughput, detection and server were not measured (set AGELENS_DATA)"; \
 	fi
 
 accuracy: $(VENV)/installed-dev  ## Measure the shipped model and its peer on the test packs; write docs/accuracy.md and the card

@@ -18,6 +18,7 @@ from PIL import Image as PillowImage
 
 import agelens
 from agelens import analyzer as room
+from agelens.align import assume_landmarks
 from agelens.analyzer import Analyzer, Settings, check_settings
 from agelens.decode import decoder
 from agelens.errors import InputError, NotFoundError, TruncatedImageError, UnknownModelError, UsageError
@@ -367,7 +368,7 @@ class EveryCorner:
     def detect(self, image: Image) -> list[Detection]:
         side = min(image.width, image.height) / 3
         boxes = [Box(x, y, side, side) for x in (0.0, image.width - side) for y in (0.0, image.height - side)]
-        return [Detection(box, 0.7, room.assume_landmarks(box)) for box in boxes]
+        return [Detection(box, 0.7, assume_landmarks(box)) for box in boxes]
 
 
 def test_another_detector_and_estimator_can_take_their_places(stand_in: Path) -> None:

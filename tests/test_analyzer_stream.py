@@ -233,6 +233,38 @@ def test_threads_go_on_while_the_consumer_estimates(stand_in: Path) -> None:
     assert sum(during) > 20
 
 
+def test_pictures_that_hold_up_all_threads_do_not_hold_back_an_answer(stand_in: Path) -> None:
+    """The caller estimates itself where no thread gets free."""
+    answered = threading.Event()
+
+    class HeldUp(OneFace):
+        def detect(self, image: Image) -> list[Detection]:
+            if image.pixels[0, 0, 0] > 1:  # were the first answer to wait for these, they would wait for it in vain
+                assert answered.wait(20)
+            return super().detect(image)
+
+    stream = Analyzer(str(stand_in), threads=2, detector=HeldUp()).stream(shade(n) for n in (1, 2, 3, 4))
+    assert next(stream).error is None
+    answered.set()
+    assert [report.error for report in stream] == [None] * 3
+
+
+def test_estimation_runs_in_the_threads_that_were_asked_for(stand_in: Path) -> None:
+    names = set()
+    estimator = OnnxEstimator(model_bytes(), name="m")
+
+    class Named:
+        spec, model = estimator.spec, estimator.model
+
+        def estimate(self, crops: np.ndarray) -> Estimates:
+            names.add(threading.current_thread().name.partition("_")[0])
+            return estimator.estimate(crops)
+
+    analyzer = Analyzer(threads=2, batch_size=4, detector=OneFace(), estimator=Named())
+    assert len(list(analyzer.stream(shade(n) for n in range(60)))) == 60
+    assert "agelens" in names
+
+
 # Errors and ends ----------------------------------------------------------------------------------------------------
 
 

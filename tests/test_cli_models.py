@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from agelens.zoo import list_shipped
-from command import run
-from stand_in import model_bytes
+import pytest
+
+from agelens.zoo import DEFAULT_MODEL, find_shipped, list_shipped
+from command import ROOT, run
+from stand_in import model_bytes, write_model
 
 
 def test_list(tmp_path: Path) -> None:
@@ -22,15 +24,65 @@ def test_list(tmp_path: Path) -> None:
 def test_show_is_the_card_inside_the_file(stand_in: Path) -> None:
     done = run("models", "show", stand_in)
     assert done.returncode == 0
-    for fact in ("name: stand-in", "licence: MIT", "mae 1.5", "for tests", "training_data:", "sha256: "):
-        assert fact in done.stdout
+    card = " ".join(done.stdout.split())
+    for fact in (
+        *("name: stand-in", "licence: MIT", "none: mae 1.5", "Limits: - for tests", "Trained on: - none (none)"),
+        *("sha256: ", "RGB, 32 x 32 pixels", "interval: is to hold 90% of ages", "in full: --json"),
+    ):
+        assert fact in card
+    assert "Measured end to end" not in card, "figures of another file are not shown"
     card = json.loads(run("models", "show", stand_in, "--json").stdout)
     assert card["crop"]["size"] == 32
     assert card["bytes"] == len(model_bytes())
+    assert card["measured"] == []
+
+
+def test_show_of_a_model_without_calibration_says_so(tmp_path: Path) -> None:
+    done = run("models", "show", write_model(tmp_path / "m.onnx", levels=(), notes=(), training_data=(), metrics={}))
+    assert "NOT calibrated" in " ".join(done.stdout.split())
+    assert not {"Limits:", "Trained on:", "Measured while it was made:"} & set(done.stdout.splitlines())
+
+
+def test_show_has_the_figures_by_group_of_the_model_that_ships() -> None:
+    card = json.loads(run("models", "show", DEFAULT_MODEL, "--json").stdout)
+    assert card["sha256"] == find_shipped(DEFAULT_MODEL).sha256
+    assert card["measured"]
+    compared = json.loads((ROOT / "benchmarks" / "results" / "peers.json").read_text("utf-8"))
+    originals = {pack["pictures"]: pack["models"][0] for pack in compared["packs"].values()}
+    for measured in card["measured"]:
+        original = originals[measured["pictures"]]
+        for name, figure in measured["figures"].items():
+            assert figure.items() <= original["figures"][name].items()
+        assert {"age", "gender"} <= {part["by"] for part in measured["parts"]}
+    done = run("models", "show", DEFAULT_MODEL)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert all(entry["name"] in done.stdout and entry["licence"] in done.stdout for entry in card["training_data"])
+    for measured in card["measured"]:
+        rows = {line[2:18].strip(): line[18:].split() for line in _table_of(measured["title"], lines)}
+        assert rows.keys() >= {"all", "female", "male", *(part["name"] for part in measured["parts"])}
+        assert rows["all"][0] == f"{measured['pictures'] - measured['failed']:,}"
+        assert f"{measured['figures']['gender']['value']:.1%}" in rows["all"]
+
+
+def _table_of(title: str, lines: list[str]) -> list[str]:
+    start = next(number for number, line in enumerate(lines) if line.startswith(f"{title}: "))
+    return lines[start + 2 : lines.index("", start)]
+
+
+def test_show_on_a_terminal_without_unicode(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    done = run("models", "show", DEFAULT_MODEL)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.isascii()
+    assert "all              " in done.stdout
 
 
 def test_show_of_the_detector() -> None:
-    assert "licence: MIT" in run("models", "show", "yunet").stdout
+    shown = run("models", "show", "yunet").stdout.split("\n")
+    assert "licence:  MIT (OpenCV Zoo)" in shown
+    assert "role:     detector" in shown
 
 
 def test_verify_all_that_ship() -> None:

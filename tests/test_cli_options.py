@@ -21,6 +21,11 @@ from agelens.serialise import Format
 from agelens.zoo import DEFAULT_MODEL
 
 GOOD = {
+    "every": ["1", "30"],
+    "fps": ["5", "0.5"],
+    "start": ["0", "12.5", "1:30", "1:02:30.5"],
+    "end": ["3", "0:03"],
+    "tracks": ["people.csv"],
     "output": ["out.jsonl", "-", "a b/"],
     "format": ["table", "JSON", "parquet"],
     "crops": ["faces"],
@@ -38,6 +43,11 @@ GOOD = {
     "max_pixels": ["4000000"],
 }
 BAD = {
+    "every": ["0", "1.5"],
+    "fps": ["0", "inf"],
+    "start": ["-1", "1:2:3:4", "x", "inf"],
+    "end": ["", "1:-2"],
+    "tracks": [""],
     "output": [""],
     "format": ["xml"],
     "task": ["ages", ""],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -10,12 +11,14 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from agelens.cli.outputs import Places
 from agelens.serialise import COLUMNS, read_jsonl
-from command import COMMAND, EXAMPLE, ROOT, environment, records, run
+from agelens.wording import to_whole
+from command import COMMAND, EXAMPLE, ROOT, environment, records, run, start
 
 ENDINGS = (".jpg", ".png", ".webp")
 
@@ -130,20 +133,49 @@ def test_a_folder_keeps_the_structure(photos: Path, stand_in: Path, tmp_path: Pa
     done = run("predict", photos, "--model", stand_in, "-o", out, "--crops", out / "faces")
     assert (done.returncode, done.stdout) == (1, "")
     copies = {"a.jpg", "a.png", "nobody.webp", "sub folder/ü #1 100%.jpg"}
-    crops = {"faces/a_1.jpg", "faces/a_1.png", "faces/sub folder/ü #1 100%_1.jpg"}
+    crops = {"faces/a_0.jpg", "faces/a_0.png", "faces/sub folder/ü #1 100%_0.jpg"}
     assert files(out) == {"predictions.jsonl"} | copies | crops
     assert len(records((out / "predictions.jsonl").read_text("utf-8"))) == 5
-    with Image.open(out / "faces" / "a_1.jpg") as crop:
+    with Image.open(out / "faces" / "a_0.jpg") as crop:
         assert 100 < crop.width < 200
 
 
+def test_parquet_in_a_pipe(photos: Path, stand_in: Path) -> None:
+    process = start("predict", photos, "--model", stand_in, "--format", "parquet", "--quiet")
+    out, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (1, b"")
+    assert pq.read_table(io.BytesIO(out)).column("face").to_pylist() == [0, 0, None, None, 0]
+
+
+def test_a_face_has_one_number_everywhere(stand_in: Path, tmp_path: Path) -> None:
+    with Image.open(EXAMPLE) as portrait:
+        pair = Image.new("RGB", (2 * portrait.width, portrait.height))
+        pair.paste(portrait, (0, 0))
+        pair.paste(portrait.convert("L"), (portrait.width, 0))
+    pair.save(tmp_path / "pair.png")
+    arguments = ("predict", tmp_path / "pair.png", "--model", stand_in, "--quiet")
+    (record,) = records(run(*arguments, "--crops", tmp_path / "faces").stdout)
+    rows = list(csv.DictReader(run(*arguments, "--format", "csv").stdout.splitlines()))
+    table = run(*arguments, "--format", "table").stdout.splitlines()[1:]
+    assert files(tmp_path / "faces") == {"pair_0.png", "pair_1.png"}
+    assert len(record["faces"]) == len(rows) == len(table) == 2
+    for number, (face, row, line) in enumerate(zip(record["faces"], rows, table, strict=True)):
+        assert number * 512 <= face["box"]["x"] < (number + 1) * 512
+        assert (int(row["face"]), float(row["box_x"])) == (number, face["box"]["x"])
+        assert f"  {number}  " in line
+        assert f"  {to_whole(face['box']['x'])}," in line
+        with Image.open(tmp_path / "faces" / f"pair_{number}.png") as crop:
+            pixels = np.asarray(crop)
+            assert bool((pixels[..., 0] == pixels[..., 2]).all()) == (number == 1), "the right one is grey"
+
+
 def test_copies_and_crops_in_one_folder_do_not_collide(stand_in: Path, tmp_path: Path) -> None:
-    for name in ("a.jpg", "a_1.jpg"):
+    for name in ("a.jpg", "a_0.jpg"):
         shutil.copy(EXAMPLE, tmp_path / name)
     out = tmp_path / "out"
     done = run("predict", tmp_path, "--model", stand_in, "-o", out, "--crops", out)
     assert done.returncode == 0
-    assert files(out) == {"predictions.jsonl", "a.jpg", "a_1.jpg", "a_1.agelens.jpg", "a_1_1.jpg"}
+    assert files(out) == {"predictions.jsonl", "a.jpg", "a_0.jpg", "a_0.agelens.jpg", "a_0_0.jpg"}
 
 
 def test_a_folder_inside_the_input_is_no_input_the_second_time(photos: Path, stand_in: Path) -> None:

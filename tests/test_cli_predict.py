@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from command import EXAMPLE, on_terminal, records, run
+from command import EXAMPLE, environment, on_terminal, records, run
 from stand_in import make_spec, model_bytes, with_metadata
 
 NAMES = ["a.jpg", "a.png", "empty.jpg", "nobody.webp", "sub folder/ü #1 100%.jpg"]
@@ -161,7 +163,7 @@ def test_options_reach_the_rooms(stand_in: Path) -> None:
         (["predict", "-", "--quiet"], "nothing to read"),
         (["predict", ""], "a SOURCE is empty"),
         (["predict", "x.jpg", "-o", "y.pdf"], "what should 'y.pdf' be?"),
-        (["predict", "x.jpg", "-o", "y.mp4"], "annotated videos are not made by this version"),
+        (["predict", "x.jpg", "-o", "y.mp4"], "is a video's name, and a photo gives a picture"),
         (["models", "shw"], "Did you mean 'show'?"),
     ],
 )
@@ -225,6 +227,36 @@ def test_a_bar_on_a_terminal_while_results_go_to_a_file(tmp_path: Path, stand_in
     assert [json.loads(line)["source"] for line in out.read_text().splitlines()] == [
         str(tmp_path / f"{number}.jpg") for number in range(150)
     ]
+
+
+def test_garbage_is_collected_while_pictures_stream_and_after_any_end(stand_in: Path) -> None:
+    code = f"""
+import gc
+from agelens.analyzer import Analyzer
+from agelens.cli import run
+
+real, seen = Analyzer.stream, []
+
+def stream(self, *arguments, **options):
+    seen.append(gc.isenabled())
+    return real(self, *arguments, **options)
+
+Analyzer.stream = stream
+for source, model, status in (({str(EXAMPLE)!r}, {str(stand_in)!r}, 0), ({str(EXAMPLE)!r}, "none", 3)):
+    assert run(["predict", source, "--model", model, "--quiet"]) == status
+    assert gc.isenabled()
+assert seen == [True]
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_detector_is_no_model_to_estimate_with(tmp_path: Path) -> None:
+    for name, said in (("yunet", "'yunet' is a detector and no estimator"), ("yunett", "there are: agelens-base.")):
+        done = run("predict", EXAMPLE, "--model", name, "-o", tmp_path / "out.jsonl")
+        assert done.returncode == 3
+        assert said in done.stderr
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_same_face_by_any_way_in(stand_in: Path) -> None:

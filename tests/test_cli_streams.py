@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
+import termios
 import time
 from pathlib import Path
 
@@ -15,6 +18,7 @@ import pytest
 from command import COMMAND, EXAMPLE, environment, records, start
 
 MANY = 300
+PIPE_HOLDS = 1 << 16
 
 
 @pytest.fixture
@@ -114,6 +118,34 @@ def test_a_full_non_blocking_pipe_loses_nothing(many: Path, stand_in: Path) -> N
     assert process.wait(timeout=60) == 0, process.stderr.read()
     process.stderr.close()
     assert len(records(found.decode())) == 2 * MANY
+
+
+def test_ctrl_c_is_prompt_though_nobody_reads_standard_output(many: Path, stand_in: Path) -> None:
+    process = start("predict", many, "--model", stand_in)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    waiting, deadline = 0, time.monotonic() + 60
+    while waiting < PIPE_HOLDS - 2000 and time.monotonic() < deadline:
+        time.sleep(0.05)
+        (waiting,) = struct.unpack("i", fcntl.ioctl(process.stdout, termios.FIONREAD, b"\0" * 4))
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=20) == 130
+    said = process.stderr.read().decode()
+    assert said.startswith("agelens predict: interrupted; ")
+    assert said.endswith(", but standard output was not read to its end\n")
+    found = records(process.stdout.read().decode())
+    assert [Path(record["source"]).name for record in found] == [f"{number}.jpg" for number in range(len(found))]
+    assert 50 < len(found) < MANY, "whole records until the pipe was full"
+    process.stdout.close()
+    process.stderr.close()
+
+
+def test_a_slow_reader_gets_all_the_same(many: Path, stand_in: Path) -> None:
+    process = start("predict", many, "--model", stand_in, "--quiet")
+    time.sleep(2.5)  # more than the grace that it would have after a signal
+    out, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, b"")
+    assert len(records(out.decode())) == MANY
 
 
 def test_a_non_blocking_standard_input_is_waited_for(stand_in: Path) -> None:

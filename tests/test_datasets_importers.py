@@ -14,8 +14,9 @@ from agelens.datasets.imdb_wiki import age_at
 from agelens.datasets.importing import Imported, ImportOptions
 from agelens.datasets.kinds import KINDS, find_importer
 from agelens.datasets.pictures import open_pictures
+from agelens.datasets.prepare import prepare
 from agelens.datasets.rows import Row
-from agelens.errors import UnreadableLabelsError, UsageError, WrongLayoutError
+from agelens.errors import MissingPicturesError, UnreadableLabelsError, UsageError, WrongLayoutError
 from dataset_makers import real_data, tar_of, write_pictures
 
 
@@ -398,3 +399,35 @@ def test_the_real_packs_say_what_their_label_list_says(pack: str, count: int) ->
         for row in imported.rows
     )
     assert Counter(imported.tally.dropped) == {}
+
+
+def test_a_table_names_pictures_by_absolute_paths_and_outside_its_folder(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "a" / "one", ["1.png", "2.png"])
+    write_pictures(tmp_path / "b" / "one", ["1.png"], first_seed=10)
+    write_pictures(tmp_path / "tables" / ".hidden", ["3.png"], first_seed=20)
+    table = tmp_path / "tables" / "t.csv"
+    paths = [str(tmp_path / "a" / "one" / "1.png"), "../a/one/2.png", "../b/./one/1.png", ".hidden/3.png"]
+    table.write_text("path,age\n" + "".join(f"{path},{20 + number}\n" for number, path in enumerate(paths)))
+    manifest = prepare("table", table, ImportOptions())
+    assert manifest.root == tmp_path
+    assert manifest.columns.path.tolist() == ["a/one/1.png", "a/one/2.png", "b/one/1.png", "tables/.hidden/3.png"]
+    assert manifest.columns.age_low.tolist() == [20, 21, 22, 23]
+    pictures = manifest.open_pictures()
+    assert pictures.read("b/one/1.png") == (tmp_path / "b" / "one" / "1.png").read_bytes()
+
+
+def test_a_table_within_its_own_folder_keeps_it_as_root(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "x", ["1.png", "2.png"])
+    table = tmp_path / "t.csv"
+    table.write_text(f"path,age\n{tmp_path}/x/1.png,20\nsomewhere/x/2.jpg,30\n")  # the second as another folder has it
+    manifest = prepare("table", table, ImportOptions())
+    assert manifest.root == tmp_path
+    assert manifest.columns.path.tolist() == ["x/1.png", "x/2.png"]
+
+
+def test_pictures_of_a_table_that_are_missing_name_the_option(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "x", ["1.png"])
+    names = ["x/1.png", "/no/such/2.png", "x/" + "y" * 300 + ".png", "x/0.png"]
+    (tmp_path / "t.csv").write_text("path,age\n" + "".join(f"{name},20\n" for name in names))
+    with pytest.raises(MissingPicturesError, match=r"3 of 4 .*--root FOLDER.*--max-missing"):
+        prepare("table", tmp_path / "t.csv", ImportOptions())

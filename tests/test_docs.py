@@ -69,7 +69,7 @@ def test_help_is_there_with_examples(command: list[str]) -> None:
 
 
 def test_every_option_in_the_docs_is_in_the_help() -> None:
-    section = (ROOT / "docs" / "cli.md").read_text("utf-8").split("## `agelens prepare`")[0]
+    section = (ROOT / "docs" / "cli.md").read_text("utf-8").split("## `agelens predict`")[1].split("\n## ")[0]
     shown = run("predict", "--help").stdout
     flags = re.findall(r"`(--[a-z-]+)", section)
     assert len(flags) >= 18

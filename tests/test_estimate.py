@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from agelens.align import CropGeometry
-from agelens.errors import DamagedModelError, ModelError, UnfitModelError
+from agelens.errors import DamagedModelError, ModelError, TermsWarning, UnfitModelError
 from agelens.estimate import (
     EstimateOptions,
     OnnxEstimator,
@@ -471,3 +471,9 @@ def test_only_what_was_asked_and_can_be_told_is_told(
 ) -> None:
     age, gender = read_face(bell(30, 4), 0.9, make_spec(tasks=tasks), EstimateOptions(task=task))
     assert (age is not None, gender is not None) == asked
+
+
+def test_weights_for_research_say_so_when_they_are_opened() -> None:
+    with pytest.warns(TermsWarning, match="for research and not for commercial use: research only"):
+        OnnxEstimator(model_bytes(make_spec(licence="research only (a set)")), name="x")
+    OnnxEstimator(model_bytes(make_spec(licence="MIT")), name="x")  # where a warning would be an error

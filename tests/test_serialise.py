@@ -13,6 +13,7 @@ import stat
 import subprocess
 import sys
 from dataclasses import replace
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +35,19 @@ from agelens.errors import (
     UnknownSchemaError,
     UsageError,
 )
-from agelens.serialise import COLUMNS, format_of, open_writer, read_jsonl, report_from_dict, to_record, to_rows
+from agelens.serialise import (
+    COLUMNS,
+    VIDEO_COLUMNS,
+    format_of,
+    open_writer,
+    read_jsonl,
+    report_from_dict,
+    to_record,
+    to_rows,
+)
 from agelens.serialise import record as record_module
 from agelens.types import SCHEMA, Age, Box, Face, Failure, Gender, ModelId, Report
+from agelens.wording import describe_age, describe_briefly, describe_gender, describe_group
 
 MODEL = ModelId("agelens-base", "ab" * 32)
 FILES = ("jsonl", "json", "csv", "parquet")
@@ -159,8 +170,12 @@ def test_the_json_schema_names_exactly_the_members_of_a_record():
     schema = json.loads(SCHEMA_PATH.read_text("utf-8"))
     Draft202012Validator.check_schema(schema)
     record, face, parts = to_record(make_report()), to_record(make_report())["faces"][0], schema["$defs"]
-    assert list(schema["properties"]) == schema["required"] == list(record)
-    assert list(parts["face"]["properties"]) == parts["face"]["required"] == list(face)
+    assert schema["required"] == list(record)
+    assert parts["face"]["required"] == list(face)
+    frame = make_report()
+    frame = replace(frame, frame=3, time_seconds=0.1, faces=(replace(frame.faces[0], track=1),))
+    assert list(schema["properties"]) == list(to_record(frame))
+    assert list(parts["face"]["properties"]) == list(to_record(frame)["faces"][0])
     assert list(parts["age"]["properties"]) == list(face["age"])
     assert list(parts["gender"]["properties"]) == list(face["gender"])
     assert schema["properties"]["schema"]["const"] == SCHEMA
@@ -250,8 +265,25 @@ def test_a_member_of_the_wrong_kind_is_refused(change):
 
 
 def test_members_of_later_versions_are_ignored():
-    record = make_report().to_dict() | {"frame": 3, "time_seconds": 0.1}
+    record = make_report().to_dict() | {"weather": 3, "mood": 0.1}
     assert report_from_dict(record) == make_report()
+
+
+def test_a_frame_of_a_video_comes_back_with_its_number_time_and_tracks(tmp_path):
+    report = make_report()
+    frame = replace(report, frame=3, time_seconds=0.12, faces=(replace(report.faces[0], track=7),))
+    again = report_from_dict(json.loads(json.dumps(to_record(frame))))
+    assert (again.frame, again.time_seconds, again.faces[0].track) == (3, 0.12, 7)
+    with open_writer(tmp_path / "out.csv", video=True) as writer:
+        writer.write(frame)
+        writer.write(replace(frame, frame=4, time_seconds=0.16, faces=()))
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == list(VIDEO_COLUMNS)
+    assert [(row["frame"], row["time_seconds"], row["track"]) for row in rows] == [
+        ("3", "0.12", "7"),
+        ("4", "0.16", ""),
+    ]
 
 
 @pytest.mark.parametrize("line", [b'{"schema": "agelens', b'{"a": NaN}', b"[1]", b"\xff\xfe"])
@@ -351,7 +383,7 @@ def test_parquet_has_types_even_where_all_is_empty_and_bounded_row_groups(tmp_pa
 
 def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(MissingPackageError, match=r"agelens\[parquet\]"):
+    with pytest.raises(MissingPackageError, match=r"pip install pyarrow, or .* pip install '\.\[parquet\]'"):
         open_writer(tmp_path / "out.parquet")
     assert leftovers(tmp_path) == []
 
@@ -495,9 +527,7 @@ def test_a_full_disk_leaves_no_parquet_file(tmp_path, monkeypatch):
 
     import pyarrow as pa
 
-    monkeypatch.setattr(
-        agelens.serialise.parquet.ParquetWriter, "_open", lambda self, stream: pa.PythonFile(Full(), mode="w")
-    )
+    monkeypatch.setattr(agelens.serialise.parquet.ParquetWriter, "_open", lambda self: pa.PythonFile(Full(), mode="w"))
     with pytest.raises(DiskFullError):
         write_numbered(tmp_path / "out.parquet", 1)
     assert leftovers(tmp_path) == []
@@ -638,6 +668,11 @@ def test_parquet_goes_to_a_stream_of_bytes_only():
     with open_writer(stream, "parquet") as writer:
         writer.write(make_report(count=2))
     assert pq.read_table(io.BytesIO(stream.content())).num_rows == 2
+    raw = io.BytesIO()
+    raw.close = lambda: None
+    with open_writer(io.TextIOWrapper(raw), "parquet") as writer:  # the stream is the writer's alone
+        writer.write(make_report(count=3))
+    assert pq.read_table(io.BytesIO(raw.getvalue())).num_rows == 3
     with pytest.raises(UsageError):
         open_writer(io.StringIO(), "parquet")
 
@@ -677,13 +712,60 @@ def test_the_table_says_all_that_people_ask():
     lines = table([make_report(count=2), make_report("empty.jpg", 0), FAILED, replace(make_report(), faces=(unknown,))])
     assert lines[0].split() == ["source", "face", "age", "gender", "box", "score", "group"]
     assert lines[1].split("  ")[0] == "family.jpg"
-    for said in ("1", "31 (24–39)", "female 97%", "0,21 96×122", "0.98", "(25, 32) 61%"):
+    for said in ("  0  ", "31 (24–40)", "female 97%", "0,21 96×122", "0.98", "(25, 32) 61%"):
         assert said in lines[1]
+    assert "  1  " in lines[2]
     assert "100,21" in lines[2]
     assert lines[3].split(maxsplit=1) == ["empty.jpg", "no face detected"]
     assert lines[4].split(maxsplit=1) == ["bad.jpg", "empty_file: the file has no bytes; get it again"]
     assert "unknown  " in lines[5]
     assert "55%" not in lines[5]
+
+
+def nearest(value: float, places: int = 0) -> int:
+    """What somebody makes of a number of the record who takes it to the nearest whole one, by decimal arithmetic."""
+    return int(Decimal(repr(float(value))).scaleb(places).quantize(Decimal(1), ROUND_HALF_UP))
+
+
+@TMP
+@given(reports)
+def test_table_picture_and_record_say_the_same_numbers(tmp_path, items):
+    write_all(tmp_path / "out.jsonl", items)
+    lines = iter(table(items)[1:])
+    for fresh, back in zip(items, read_jsonl(tmp_path / "out.jsonl"), strict=True):
+        said = [next(lines) for _ in range(max(len(fresh.faces), 1))]
+        record = to_record(fresh)
+        for number, (line, one, other) in enumerate(zip(said, fresh.faces, back.faces, strict=False)):
+            face = record["faces"][number]
+            assert f"  {number}  " in line
+            assert face_texts(one) == face_texts(other), "a picture drawn again from the records is the same"
+            for part in face_texts(one):
+                assert part in line
+            if face["age"]:
+                age = face["age"]
+                years, low, high = (nearest(age[name]) for name in ("years", "low", "high"))
+                assert f"{years} ({low}–{high})" in face_texts(one)
+                assert describe_briefly(one).split()[0] == str(years)
+            if face["gender"] and face["gender"]["label"] != "unknown":
+                stated = face["gender"]["probability"]
+                percent = 100 if stated == 1 else min(nearest(stated, 2), 99)
+                assert f"{face['gender']['label']} {percent}%" in face_texts(one)
+            box = face["box"]
+            corner, size = (nearest(box["x"]), nearest(box["y"])), (nearest(box["width"]), nearest(box["height"]))
+            if all(value >= 0 for value in corner):  # below zero, "half up" is another half
+                assert "{},{} {}×{}".format(*corner, *size) in line
+
+
+def face_texts(face: Face) -> tuple[str, ...]:
+    """What a picture's label says, line by line."""
+    texts = [describe_age(face.age), describe_group(face.age)] if face.age else []
+    return (*texts, describe_gender(face.gender)) if face.gender else tuple(texts)
+
+
+def test_the_table_takes_no_more_than_a_record_does():
+    broken = replace(make_report(), faces=(replace(make_face(), detection_score=math.nan),))
+    with pytest.raises(RecordError, match="not a finite number"):
+        table([broken])
 
 
 def test_columns_line_up_also_for_wide_characters():
@@ -713,6 +795,6 @@ def test_a_terminal_without_unicode_gets_ascii():
     stream = CountingStream("ascii")
     with open_writer(stream, "table") as writer:
         writer.write(make_report("é.jpg"))
-    assert b"31 (24-39)" in stream.content()
+    assert b"31 (24-40)" in stream.content()
     assert b"96x122" in stream.content()
     assert b"\\xe9.jpg" in stream.content()

@@ -326,7 +326,8 @@ def test_a_checkpoint_of_the_other_task_or_network_is_refused(data: Path, tmp_pa
     with pytest.raises(DamagedModelError, match="no whole weights file"):
         train(data, tmp_path, "age", {"network": {"start": str(cut)}})
     again, told = train(data, tmp_path, "age", {"network": {"start": str(folder)}, "hyperparameters": {"epochs": 1}})
-    assert again.name == "16_output_0_6"  # four were begun in vain and nothing of theirs was overwritten
+    assert again.name == "16_output_0_2"  # four were begun in vain and left nothing
+    assert sorted(path.name for path in tmp_path.glob("*_output_*")) == ["16_output_0", "16_output_0_2"]
     assert not any("afresh" in line for line in told)
 
 

@@ -15,10 +15,10 @@ import pytest
 from agelens import zoo
 from agelens.detect.canvas import Frame, lay_out
 from agelens.detect.yunet import YuNet
-from agelens.errors import DamagedModelError, DeviceError, UnknownModelError
+from agelens.errors import DamagedModelError, DeviceError, UnfitModelError, UnknownModelError
 from agelens.runtime import DEVICES, PROVIDERS, open_session, resolve_device
-from agelens.types import Box
-from agelens.zoo import DEFAULT_MODEL, find_shipped, list_shipped, read_model, read_shipped
+from agelens.types import Box, Image
+from agelens.zoo import DEFAULT_MODEL, find_shipped, list_shipped, read_figures, read_model, read_shipped
 from faces import PORTRAIT_FACE, overlap, portrait
 from stand_in import model_bytes
 
@@ -64,7 +64,8 @@ def test_every_model_that_ships_is_whole_and_listed() -> None:
 
 def test_models_that_ship_open_by_name() -> None:
     assert find_shipped("yunet").role == "detector"
-    assert read_model("yunet") == read_shipped("yunet")
+    assert read_model("yunet", role=None) == read_shipped("yunet")
+    assert read_model(DEFAULT_MODEL) == read_shipped(DEFAULT_MODEL)
 
 
 def test_a_damaged_file_is_told_from_a_whole_one(package: Path) -> None:
@@ -87,6 +88,19 @@ def test_a_broken_manifest_is_told(package: Path, text: str | None) -> None:
         list_shipped()
 
 
+@pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"sha256": "ab"}', '{"sha256": "ab", "sets": 3}'])
+def test_a_broken_list_of_figures_is_told(package: Path, text: str | None) -> None:
+    file = package / "figures.json"
+    file.unlink() if text is None else file.write_text(text)
+    with pytest.raises(DamagedModelError, match="install agelens again"):
+        read_figures("ab")
+
+
+def test_figures_are_those_of_one_file_alone() -> None:
+    assert read_figures(find_shipped(DEFAULT_MODEL).sha256)
+    assert read_figures("ab" * 32) == []
+
+
 @pytest.mark.parametrize("name", ["agelens_base", "agelens-bas", "Agelens-Base", "agelens", "base"])
 def test_an_unknown_model_suggests_the_nearest(package: Path, name: str) -> None:
     entry = json.loads((package / "models.json").read_text())[0] | {"name": DEFAULT_MODEL, "role": "estimator"}
@@ -97,8 +111,27 @@ def test_an_unknown_model_suggests_the_nearest(package: Path, name: str) -> None
 
 
 def test_a_model_like_no_other_is_told_what_there_is() -> None:
-    with pytest.raises(UnknownModelError, match=r"there are: .*yunet.*\. A file of your own"):
+    with pytest.raises(UnknownModelError, match=r"there are: agelens-base\. A file of your own"):
         read_model("resnet152")
+    with pytest.raises(UnknownModelError, match=r"there are: .*yunet.*\. A file of your own"):
+        read_model("resnet152", role=None)
+
+
+@pytest.mark.parametrize("name", ["yunett", "yunet-2023", "unet"])
+def test_the_detector_is_not_proposed_where_an_estimator_is_asked_for(name: str) -> None:
+    with pytest.raises(UnknownModelError, match="there are: agelens-base") as caught:
+        read_model(name)
+    assert "yunet'?" not in caught.value.message
+    with pytest.raises(UnknownModelError, match=r"did you mean 'yunet'\?"):
+        read_model(name, role=None)
+
+
+def test_the_detector_is_no_estimator() -> None:
+    with pytest.raises(
+        UnfitModelError, match="'yunet' is a detector and no estimator; there are: agelens-base"
+    ) as caught:
+        read_model("yunet")
+    assert caught.value.exit_status == 3
 
 
 # One's own files ----------------------------------------------------------------------------------------------------
@@ -146,22 +179,55 @@ def test_nothing_else_is_derived(derivation: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("content", ["portrait", "noise", "grey"])
-def test_both_detectors_answer_bit_by_bit_alike(content: str) -> None:
+def test_both_detectors_answer_alike(content: str) -> None:
     if content == "portrait":
-        canvas = lay_out(portrait(), 1.0, Frame(Box(0, 0, 512, 512), 1.25))
+        planes = lay_out(Image(portrait(), 512, 512), Frame(Box(0, 0, 512, 512), 1.25))
     elif content == "noise":
-        canvas = np.random.default_rng(0).integers(0, 256, (640, 640, 3), dtype=np.uint8)
+        planes = np.random.default_rng(0).integers(0, 256, (3, 640, 640), dtype=np.uint8)
     else:
-        canvas = np.full((640, 640, 3), 127, np.uint8)
-    planes = np.ascontiguousarray(canvas[None, :, :, ::-1].transpose(0, 3, 1, 2), dtype=np.float32)
-    assert planes.shape == (1, 3, 640, 640)
+        planes = np.full((3, 640, 640), 127, np.uint8)
+    assert planes.shape == (3, 640, 640)
     published = open_session(PUBLISHED.read_bytes(), name="published")
-    ours = open_session(read_shipped("yunet"), name="yunet")
     outputs = [node.name for node in published.get_outputs()]
-    assert outputs == [node.name for node in ours.get_outputs()]
     assert outputs == [f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in (8, 16, 32)]
-    for one, other in zip(published.run(None, {"input": planes}), ours.run(None, {"input": planes}), strict=True):
-        assert np.array_equal(one, other)
+    heads = [head[0] for head in published.run(None, {"input": planes[None].astype(np.float32)})]
+    classes, objectness, boxes, points = (np.concatenate(heads[start : start + 3]) for start in (0, 3, 6, 9))
+    certainty, findings = YuNet().forward(planes[None])
+    assert findings.shape == (1, 16, 80 * 80 + 40 * 40 + 20 * 20)
+    assert np.abs(certainty[0, 0] - (classes * objectness)[:, 0]).max() < 1e-6
+    assert np.abs(findings[0, 2:6].T - boxes).max() < 1e-5
+    assert np.abs(findings[0, 6:].T - points).max() < 1e-5
+
+
+def test_every_weight_of_the_detector_is_as_published() -> None:
+    onnx = pytest.importorskip("onnx")
+    old, new = (
+        {weight.name: onnx.numpy_helper.to_array(weight) for weight in onnx.load_from_string(data).graph.initializer}
+        for data in (PUBLISHED.read_bytes(), read_shipped("yunet"))
+    )
+    heads = [name for name in old if name.startswith("bbox_head.")]
+    assert len(heads) == 3 * 4 * 2 * 2
+    for name in heads:
+        _, kind, level, part, what = name.split(".")
+        start, end = {"cls": (0, 1), "obj": (1, 2), "bbox": (2, 6), "kps": (6, 16)}[kind.rpartition("_")[2]]
+        assert np.array_equal(new[f"heads.{level}.{part}.{what}"][start:end], old[name])
+    body = [name for name in old if name not in heads and old[name].dtype == np.float32 and old[name].size]
+    assert len(body) == 60
+    for name in body:
+        assert np.array_equal(new[name], old[name])
+
+
+def test_canvases_together_are_answered_as_one_by_one() -> None:
+    canvas = lay_out(Image(portrait(), 512, 512), Frame(Box(0, 0, 512, 512), 0.5))
+    canvases = np.stack([canvas, np.full_like(canvas, 127), canvas[:, :, ::-1]])
+    network = YuNet()
+    together = network.look_at_all(canvases, 0.3)
+    assert [bool(len(found)) for found in together] == [True, False, True]
+    for found, each in zip(together, canvases, strict=True):
+        alone = network.look(each, 0.3)
+        assert found.boxes == pytest.approx(alone.boxes, abs=1e-3)
+        assert found.points == pytest.approx(alone.points, abs=1e-3)
+        assert found.scores == pytest.approx(alone.scores, abs=1e-5)
 
 
 # Sessions -----------------------------------------------------------------------------------------------------------
@@ -196,7 +262,7 @@ def test_a_session_that_cannot_open_says_so_in_one_line(capfd: pytest.CaptureFix
 
 @pytest.mark.parametrize("side", [192, 256, 480, 832])
 def test_the_derived_detector_runs_at_sizes_it_was_not_published_for(side: int) -> None:
-    found = YuNet().look(lay_out(portrait(), 1.0, Frame(Box(0, 0, 512, 512), side / 512)), 0.6)
+    found = YuNet().look(lay_out(Image(portrait(), 512, 512), Frame(Box(0, 0, 512, 512), side / 512)), 0.6)
     best = int(found.scores.argmax())
     x0, y0, x1, y1 = (float(value) * 512 / side for value in found.boxes[best])
     assert overlap(Box(x0, y0, x1 - x0, y1 - y0), PORTRAIT_FACE) > 0.5

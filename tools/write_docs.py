@@ -2,6 +2,8 @@
 
 docs/errors.md   the codes of agelens.errors
 docs/cli.md      every command with its options
+figures.json     in src/agelens/models: what `agelens models show` tells of the model that ships, by group, from
+                 benchmarks/results/peers.json
 README.md        the table between `<!-- accuracy -->` and `<!-- /accuracy -->`, from benchmarks/results/accuracy.json:
                  {"model": {"name": ..., "sha256": ...}, "packs": [what ../shared/acceptance/check.py --json prints]}.
                  Without that file there must be no table.
@@ -15,7 +17,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,18 @@ from typer.main import get_command
 
 from agelens import errors
 from agelens.cli.app import COMMANDS, make_app
-from agelens.zoo import find_shipped
+from agelens.estimate import OnnxEstimator
+from agelens.evaluation.protocol import load_protocol
+from agelens.zoo import FIGURES, MODELS, find_shipped, read_model
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "accuracy.json"
+COMPARED = RESULTS.with_name("peers.json")
+SHOWN = ("mae", "bias", "exact", "one_off", "gender", "coverage")
+SHARES = ("exact", "gender")
+MOST_UNSURE = 0.1
+"""Half the width of a share's 95% interval: a set with more holds too few people to tell anything."""
+
 BLOCK = re.compile(r"<!-- accuracy -->\n.*?<!-- /accuracy -->\n", re.DOTALL)
 
 ERRORS_HEAD = """\
@@ -59,6 +69,10 @@ warnings and the summary go to standard error.
 | 3 | a model file is damaged or unfit |
 | 130 | interrupted (143: terminated, 129: its terminal was closed); what was finished is on disk and valid |
 | 141 | the reader of standard output went away, as in `agelens predict photos/ \\| head` |
+
+Faces are numbered from 0, from left to right: in tables, in the column `face` of CSV and Parquet, in the names of crops
+and as the position in the record's `faces`. Years are the middle of a distribution of ages and the group is the most
+probable one, so where ages are spread the years may lie in the group beside it ([more](python.md#one-picture)).
 """
 
 
@@ -99,7 +113,7 @@ def _describe_command(name: str, command: Any, *, level: int) -> Iterator[str]:
     usage = " ".join([name, *(_metavar(argument) for argument in arguments), *(["[OPTIONS]"] if options else [])])
     children = getattr(command, "commands", {})
     yield f"\n{'#' * level} `{name}`\n\n{command.help.strip()}\n"
-    if not children:
+    if not children or arguments or options:  # a group may be a command too, as `evaluate` is
         yield f"\n```\n{usage}\n```\n\n| argument or option | meaning | default |\n| --- | --- | --- |\n"
         for parameter in (*arguments, *options):
             yield _describe_parameter(parameter)
@@ -137,18 +151,72 @@ def write_readme(readme: str) -> str:
         return readme
     results = json.loads(RESULTS.read_text("utf-8"))
     model = results["model"]
-    if find_shipped(model["name"]).sha256 != model["sha256"]:
-        raise SystemExit(f"{RESULTS} was measured on another {model['name']} than the one that ships; measure again")
+    _check_model(model, RESULTS)
     if not BLOCK.search(readme):
         raise SystemExit("README.md has no <!-- accuracy --> <!-- /accuracy --> block for the table of accuracy")
     lines = [
-        "| test set | pictures | mean error, years | age group exact | gender | interval holds | no face found |",
+        "| test set | pictures | mean error, years | age group exact | gender |"
+        f" interval holds (promised: {_promised(model['name']):.0%}) | no face found |",
         "| --- | --- | --- | --- | --- | --- | --- |",
-        *(_accuracy_row(pack) for pack in results["packs"]),
+        *(_accuracy_row(pack) for pack in results["packs"] if _is_telling(pack["half95"])),
     ]
     note = f"Measured on `{model['name']}` (sha256 `{model['sha256'][:12]}`)."
+    for pack in results["packs"]:
+        if not _is_telling(pack["half95"]):
+            half = 100 * max(pack["half95"].get(name, 0.0) for name in SHARES)
+            about = f"{_pack_name(pack)} ({pack['n']} pictures, ± {half:.0f} points)"
+            note += f"\nLeft out, since too few people are in it to tell: {about}."
     table = "\n".join(["<!-- accuracy -->", *lines, "", note, "<!-- /accuracy -->", ""])
     return BLOCK.sub(lambda _: table, readme)
+
+
+def _check_model(model: Mapping[str, str], file: Path) -> None:
+    if find_shipped(model["name"]).sha256 != model["sha256"]:
+        raise SystemExit(f"{file} was measured on another {model['name']} than the one that ships; measure again")
+
+
+def _promised(name: str) -> float:
+    return OnnxEstimator(read_model(name), name=name).spec.coverage
+
+
+def _is_telling(half: Mapping[str, float]) -> bool:
+    return all(half.get(name, 0.0) <= MOST_UNSURE for name in SHARES)
+
+
+def _pack_name(pack: Mapping[str, Any]) -> str:
+    return str(pack["pack"]).removesuffix(".tar")
+
+
+def write_figures() -> str:
+    """src/agelens/models/figures.json, a line a set."""
+    if not COMPARED.exists():
+        return json.dumps({"sha256": "", "sets": []}) + "\n"
+    results = json.loads(COMPARED.read_text("utf-8"))
+    sha256 = results["model"]["sha256"]
+    _check_model(results["model"], COMPARED)
+    sets = []
+    for pack in results["packs"].values():
+        found = next(model for model in pack["models"] if model["sha256"] == sha256)
+        bounded = {name: each for name, each in found["figures"].items() if each["low"] is not None}
+        half = {name: (each["high"] - each["low"]) / 2 for name, each in bounded.items()}
+        if not _is_telling(half):
+            continue
+        title = load_protocol(pack["protocol"]).title
+        parts = [
+            {"by": part["by"], "name": part["name"], "faces": part["faces"], "figures": _shown(part["figures"])}
+            for part in found["slices"]
+            if part["by"] in ("age", "gender", "race")
+        ]
+        about = {"title": title, "pictures": pack["pictures"], "failed": pack["failed"]}
+        sets.append(json.dumps({**about, "figures": _shown(found["figures"]), "parts": parts}, ensure_ascii=False))
+    lines = ",\n".join(sets)
+    return f'{{"sha256": "{sha256}", "sets": [\n{lines}\n]}}\n'
+
+
+def _shown(figures: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    return {
+        name: {bound: figures[name][bound] for bound in ("value", "low", "high")} for name in SHOWN if name in figures
+    }
 
 
 def _accuracy_row(pack: dict[str, Any]) -> str:
@@ -162,8 +230,8 @@ def _accuracy_row(pack: dict[str, Any]) -> str:
             return ""
         return f"{pack[key]:.1%}" + (f" ± {100 * half[key]:.1f}" if key in half else "")
 
-    name = pack["pack"].removesuffix(".tar")
-    cells = [name, f"{pack['n']:,}", years("mae"), share("exact"), share("gender"), share("coverage"), share("fta")]
+    shares = (share(key) for key in ("exact", "gender", "coverage", "fta"))
+    cells = [_pack_name(pack), f"{pack['n']:,}", years("mae"), *shares]
     return f"| {' | '.join(cells)} |"
 
 
@@ -176,6 +244,7 @@ def main() -> None:
     made = {
         ROOT / "docs" / "errors.md": write_errors(),
         ROOT / "docs" / "cli.md": write_cli(),
+        MODELS / FIGURES: write_figures(),
         readme: write_readme(readme.read_text("utf-8")),
     }
     stale = [path for path, text in made.items() if not path.exists() or path.read_text("utf-8") != text]

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image as PillowImage
 
+from agelens.types import Image
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from agelens.types import Box, Image, Pixels, Point
+    from agelens.types import Box, Pixels, Point
 
 MEAN_FACE = ((-0.5, 0.0), (0.5, 0.0), (0.0, 0.575), (-0.42, 1.04), (0.42, 1.04))
 """Right eye, left eye, nose tip, right and left mouth corner in eye distances from the middle of the eyes: the median
@@ -86,23 +88,29 @@ class Similarity:
         x, y = points[..., 0], points[..., 1]
         return np.stack([self.a * x - self.b * y + self.tx, self.b * x + self.a * y + self.ty], axis=-1)
 
+    def carry(self, x: float, y: float) -> Point:
+        """Carries one point."""
+        return self.a * x - self.b * y + self.tx, self.b * x + self.a * y + self.ty
+
 
 def fit_similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> Similarity:
     """The similarity without reflection that carries `source` nearest to `target`, both of shape (N, 2).
 
     Where all source points coincide there is no scale to speak of; the result then only moves them.
     """
-    source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
-    p, q = source - source_mean, target - target_mean
-    spread = float((p * p).sum())
-    if spread < 1e-9:
-        a, b = 1.0, 0.0
-    else:
-        a = float((p * q).sum()) / spread
-        b = float((p[:, 0] * q[:, 1] - p[:, 1] * q[:, 0]).sum()) / spread
-    tx = float(target_mean[0] - a * source_mean[0] + b * source_mean[1])
-    ty = float(target_mean[1] - b * source_mean[0] - a * source_mean[1])
-    return Similarity(a, b, tx, ty)
+    # A handful of points: plain numbers are faster than arrays.
+    count = len(source)
+    p, q = source.tolist(), target.tolist()
+    px, py = sum(x for x, _ in p) / count, sum(y for _, y in p) / count
+    qx, qy = sum(x for x, _ in q) / count, sum(y for _, y in q) / count
+    spread = along = across = 0.0
+    for (x, y), (u, v) in zip(p, q, strict=True):
+        x, y, u, v = x - px, y - py, u - qx, v - qy
+        spread += x * x + y * y
+        along += x * u + y * v
+        across += x * v - y * u
+    a, b = (1.0, 0.0) if spread < 1e-9 else (along / spread, across / spread)
+    return Similarity(a, b, qx - a * px + b * py, qy - b * px - a * py)
 
 
 def assume_landmarks(box: Box) -> tuple[Point, Point, Point, Point, Point]:
@@ -130,8 +138,7 @@ def align(image: Image, landmarks: Sequence[Point], geometry: CropGeometry) -> P
     step = back.scale  # full-resolution pixels per crop pixel
     held = image.at_scale(1.0 / max(step, 1e-6))
     scale = held.scale
-    back = Similarity(back.a * scale, back.b * scale, back.tx * scale, back.ty * scale)
-    return sample(held.pixels, back, geometry.size)
+    return _sample(held, Similarity(back.a * scale, back.b * scale, back.tx * scale, back.ty * scale), geometry.size)
 
 
 def sample(pixels: Pixels, back: Similarity, size: int) -> Pixels:
@@ -142,30 +149,35 @@ def sample(pixels: Pixels, back: Similarity, size: int) -> Pixels:
         back: Carries a point of the crop to its place in `pixels`.
         size: Side of the crop in pixels.
     """
-    height, width = pixels.shape[:2]
-    corners = back.apply(np.array([[0.0, 0.0], [size, 0.0], [size, size], [0.0, size]]))
+    return _sample(Image(pixels, pixels.shape[1], pixels.shape[0]), back, size)
+
+
+def _sample(image: Image, back: Similarity, size: int) -> Pixels:
+    """The crop of what is held of a picture; `back` is in held pixels."""
+    width, height = image.size
+    corners = [back.carry(x, y) for x, y in ((0, 0), (size, 0), (size, size), (0, size))]
     reach = 2.0 + back.scale
-    low, high = corners.min(axis=0) - reach, corners.max(axis=0) + reach
-    x0, x1 = _clip_span(low[0], high[0], width)
-    y0, y1 = _clip_span(low[1], high[1], height)
-    part = np.ascontiguousarray(pixels[y0:y1, x0:x1])
+    left, right = min(x for x, _ in corners) - reach, max(x for x, _ in corners) + reach
+    top, bottom = min(y for _, y in corners) - reach, max(y for _, y in corners) + reach
+    x0, x1 = _clip_span(left, right, width)
+    y0, y1 = _clip_span(top, bottom, height)
+    part = image.cut(x0, y0, x1, y1)
     rx = ry = 1.0
     if back.scale > 1.0:
         # First to the crop's own resolution with a filter that averages, then only a turn and a shift remain.
         reduced = (max(round((x1 - x0) / back.scale), 1), max(round((y1 - y0) / back.scale), 1))
         rx, ry = reduced[0] / (x1 - x0), reduced[1] / (y1 - y0)
-        picture = PillowImage.fromarray(part).resize(reduced, PillowImage.Resampling.BILINEAR, reducing_gap=3.0)
-        part = np.asarray(picture)
-    left, right = math.ceil(max(x0 - low[0], 0.0) * rx), math.ceil(max(high[0] - x1, 0.0) * rx)
-    top, bottom = math.ceil(max(y0 - low[1], 0.0) * ry), math.ceil(max(high[1] - y1, 0.0) * ry)
-    if left or right or top or bottom:
-        part = np.pad(part, ((top, bottom), (left, right), (0, 0)), mode="edge")
+        part = part.resize(reduced, PillowImage.Resampling.BILINEAR, reducing_gap=3.0)
+    before_x, after_x = math.ceil(max(x0 - left, 0.0) * rx), math.ceil(max(right - x1, 0.0) * rx)
+    before_y, after_y = math.ceil(max(y0 - top, 0.0) * ry), math.ceil(max(bottom - y1, 0.0) * ry)
+    if before_x or after_x or before_y or after_y:
+        margins = ((before_y, after_y), (before_x, after_x), (0, 0))
+        part = PillowImage.fromarray(np.pad(np.asarray(part), margins, mode="edge"))
     matrix = (
-        *(back.a * rx, -back.b * rx, (back.tx - x0) * rx + left),
-        *(back.b * ry, back.a * ry, (back.ty - y0) * ry + top),
+        *(back.a * rx, -back.b * rx, (back.tx - x0) * rx + before_x),
+        *(back.b * ry, back.a * ry, (back.ty - y0) * ry + before_y),
     )
-    picture = PillowImage.fromarray(part)
-    crop = picture.transform((size, size), PillowImage.Transform.AFFINE, matrix, PillowImage.Resampling.BICUBIC)
+    crop = part.transform((size, size), PillowImage.Transform.AFFINE, matrix, PillowImage.Resampling.BICUBIC)
     return np.asarray(crop)
 
 

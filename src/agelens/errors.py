@@ -1,7 +1,7 @@
 """Every error that agelens raises on purpose, in one tree.
 
 AgelensError
- |- InputError               one picture could not be read; the others go on       exit 1
+ |- InputError               something named could not be read; others go on        exit 1
  |   |- NotFoundError            not_found
  |   |- FolderGivenError         is_a_folder
  |   |- UnreadableError          unreadable
@@ -17,14 +17,20 @@ AgelensError
  |   |- InvalidArrayError        invalid_array
  |   |- UrlNotAllowedError       url_not_allowed
  |   |- UrlFetchError            url_failed
- |   `- RecordError              invalid_record
- |       `- UnknownSchemaError       unknown_schema
+ |   |- NoFramesError            no_frames
+ |   |- MissingCodecError        missing_codec
+ |   |- TruncatedVideoError      truncated_video
+ |   |- CorruptVideoError        corrupt_video
+ |   `- CameraError              no_camera
+ |- RecordError              a record of a result is not what it must be           exit 1   invalid_record
+ |   `- UnknownSchemaError       unknown_schema
  |- OutputError              a result could not be written                         exit 1
  |   |- OutputUnwritableError    output_unwritable
  |   `- DiskFullError            disk_full
  |- UsageError               wrong usage, or nothing to do                         exit 2
  |   |- NothingToReadError       nothing_to_read
- |   `- MissingPackageError      missing_package
+ |   |- MissingPackageError      missing_package
+ |   `- DeviceError              device_unavailable
  |- DatasetError             a data set cannot be prepared or used                exit 1
  |   |- WrongLayoutError         wrong_layout
  |   |- UnreadableLabelsError    unreadable_labels
@@ -33,11 +39,23 @@ AgelensError
  |   |- DamagedDatasetError      damaged_dataset
  |   `- LeakError                leak
  |- TrainingError            a training cannot start or go on                       exit 1   training_failed
+ |- ServerError              a server cannot answer a request                       exit 1
+ |   |- BadRequestError          bad_request
+ |   |- UnauthorizedError        unauthorized
+ |   |- CrossSiteError           cross_site
+ |   |- UnknownPathError         unknown_path
+ |   |- WrongMethodError         wrong_method
+ |   |- SlowUploadError          slow_upload
+ |   |- BodyTooLargeError        body_too_large
+ |   |- TooManyFilesError        too_many_files
+ |   |- WrongHostError           wrong_host
+ |   |- OverloadedError          overloaded
+ |   |- TimeLimitError           time_limit
+ |   `- StoppingError            stopping
  `- ModelError               a model file is unknown, damaged or unfit             exit 3
      |- UnknownModelError        unknown_model
      |- DamagedModelError        damaged_model
-     |- UnfitModelError          unfit_model
-     `- DeviceError              device_unavailable
+     `- UnfitModelError          unfit_model
 
 The codes are stable: programs may rely on them. A message says what is wrong and what to do about it.
 """
@@ -66,7 +84,7 @@ class AgelensError(Exception):
 
 
 class InputError(AgelensError):
-    """One picture could not be read."""
+    """A picture, or another file that was named, could not be read."""
 
     code = "input_error"
     http_status = 422
@@ -160,6 +178,7 @@ class UrlNotAllowedError(InputError):
     """A URL was given without leave to fetch it."""
 
     code = "url_not_allowed"
+    http_status = 403
 
 
 class UrlFetchError(InputError):
@@ -169,8 +188,39 @@ class UrlFetchError(InputError):
     http_status = 502
 
 
-class RecordError(InputError):
-    """A record of a result is not what the contract says."""
+class NoFramesError(InputError):
+    """A video holds no frame, or none where it was asked for."""
+
+    code = "no_frames"
+
+
+class MissingCodecError(InputError):
+    """No codec is there that decodes, or encodes, a video."""
+
+    code = "missing_codec"
+    http_status = 415
+
+
+class TruncatedVideoError(InputError):
+    """A video ends before it says that it does."""
+
+    code = "truncated_video"
+
+
+class CorruptVideoError(InputError):
+    """The data of a video are damaged."""
+
+    code = "corrupt_video"
+
+
+class CameraError(InputError):
+    """A camera or a stream of pictures can't be opened."""
+
+    code = "no_camera"
+
+
+class RecordError(AgelensError):
+    """A record of a result is not what it must be, or a result can't become one."""
 
     code = "invalid_record"
 
@@ -198,6 +248,10 @@ class DiskFullError(OutputError):
 
     code = "disk_full"
     http_status = 507
+
+
+class TermsWarning(UserWarning):
+    """A model file was opened that may not be used for everything."""
 
 
 class UsageError(AgelensError):
@@ -261,12 +315,109 @@ class MissingPackageError(UsageError):
     """What was asked for works once an optional package is installed."""
 
     code = "missing_package"
+    http_status = 501
+
+
+class DeviceError(UsageError):
+    """The device that was asked for cannot be used here."""
+
+    code = "device_unavailable"
 
 
 class TrainingError(AgelensError):
     """A training cannot start or go on."""
 
     code = "training_failed"
+
+
+class ServerError(AgelensError):
+    """A server cannot answer a request."""
+
+    code = "server_error"
+
+
+class BadRequestError(ServerError):
+    """The request is not what HTTP or its content type promises."""
+
+    code = "bad_request"
+    http_status = 400
+
+
+class UnauthorizedError(ServerError):
+    """The server asks for a key, and the request brings none or another."""
+
+    code = "unauthorized"
+    http_status = 401
+
+
+class CrossSiteError(ServerError):
+    """The page of another site made a browser send the request."""
+
+    code = "cross_site"
+    http_status = 403
+
+
+class UnknownPathError(ServerError):
+    """The server has nothing at that path."""
+
+    code = "unknown_path"
+    http_status = 404
+
+
+class WrongMethodError(ServerError):
+    """There is something at that path, for another method."""
+
+    code = "wrong_method"
+    http_status = 405
+
+
+class SlowUploadError(ServerError):
+    """The body of the request did not arrive in time."""
+
+    code = "slow_upload"
+    http_status = 408
+
+
+class BodyTooLargeError(ServerError):
+    """The body of the request is larger than the limit."""
+
+    code = "body_too_large"
+    http_status = 413
+
+
+class TooManyFilesError(ServerError):
+    """The request holds more pictures than the limit."""
+
+    code = "too_many_files"
+    http_status = 413
+
+
+class WrongHostError(ServerError):
+    """The request is meant for another host."""
+
+    code = "wrong_host"
+    http_status = 421
+
+
+class OverloadedError(ServerError):
+    """The server has as much to do as it takes on; try again later."""
+
+    code = "overloaded"
+    http_status = 429
+
+
+class TimeLimitError(ServerError):
+    """The answer took longer than the limit."""
+
+    code = "time_limit"
+    http_status = 503
+
+
+class StoppingError(ServerError):
+    """The server is stopping, or not ready yet."""
+
+    code = "stopping"
+    http_status = 503
 
 
 class ModelError(AgelensError):
@@ -292,9 +443,3 @@ class UnfitModelError(ModelError):
     """The file is a model, but not one that this version can run."""
 
     code = "unfit_model"
-
-
-class DeviceError(ModelError):
-    """The device that was asked for cannot be used here."""
-
-    code = "device_unavailable"

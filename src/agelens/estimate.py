@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from agelens.errors import DamagedModelError, UnfitModelError
+from agelens.errors import DamagedModelError, TermsWarning, UnfitModelError
 from agelens.groups import NAMED, AgeGroups
 from agelens.modelspec import AGE_BINS, AGE_OUTPUT, GENDER_OUTPUT, INPUT, METADATA_KEY, ModelSpec
 from agelens.runtime import RUNTIME_ERRORS, first_line, open_session
@@ -64,7 +65,7 @@ class OnnxEstimator:
     """A model file on onnxruntime. Safe to call from many threads at once."""
 
     def __init__(self, data: bytes, *, name: str, device: str = "cpu", threads: int = 1, batch_size: int = 32) -> None:
-        """Opens and checks a model file.
+        """Opens and checks a model file; warns of its terms (`TermsWarning`) where they are narrow.
 
         Raises:
             DamagedModelError: onnxruntime can't read the bytes.
@@ -84,6 +85,8 @@ class OnnxEstimator:
         self.model = ModelId(self.spec.name, hashlib.sha256(data).hexdigest())
         self._batch_size = batch_size
         check_signature(self._session, self.spec, name)
+        if self.spec.terms:
+            warnings.warn(self.spec.terms, TermsWarning, stacklevel=2)
 
     def estimate(self, crops: Pixels) -> Estimates:
         """Judges crops in batches of a bounded size.

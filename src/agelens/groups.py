@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agelens.errors import UsageError
 
+Band = tuple[int, int | None]
 OLDEST = 100  # the last year that a distribution tells apart; it stands for that and more
 
 ADIENCE = ((0, 2), (4, 6), (8, 12), (15, 20), (25, 32), (38, 43), (48, 53), (60, 100))
@@ -29,12 +30,21 @@ class AgeGroups:
     Attributes:
         name: How it was asked for.
         labels: One for each group, youngest first.
-        member: Index of the group of each whole year 0 .. 100.
+        bands: First and last year of each group; None: it is open.
     """
 
     name: str
     labels: tuple[str, ...]
-    member: tuple[int, ...]
+    bands: tuple[Band, ...]
+    member: tuple[int, ...] = field(init=False, repr=False)
+    """Index of the group of each whole year 0 .. 100."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "member", _nearest(self.bands))
+
+    def close(self, oldest: float) -> tuple[tuple[float, float], ...]:
+        """The bands as numbers, an open end as `oldest`."""
+        return tuple((float(low), oldest if high is None else float(high)) for low, high in self.bands)
 
     def choose(self, distribution: tuple[float, ...]) -> tuple[str, float]:
         """The most probable group of an age distribution and its probability; the younger one on a tie."""
@@ -45,7 +55,7 @@ class AgeGroups:
         return self.labels[best], min(mass[best], 1.0)
 
 
-def _nearest(bands: tuple[tuple[int, int | None], ...]) -> tuple[int, ...]:
+def _nearest(bands: tuple[Band, ...]) -> tuple[int, ...]:
     """The band of each year; a year between two bands belongs to the nearer one, the younger on a tie."""
     closed = [(low, OLDEST if high is None else high) for low, high in bands]
 
@@ -55,7 +65,7 @@ def _nearest(bands: tuple[tuple[int, int | None], ...]) -> tuple[int, ...]:
     return tuple(min(range(len(closed)), key=lambda index: distance(year, closed[index])) for year in range(OLDEST + 1))
 
 
-def _dashed(bands: tuple[tuple[int, int | None], ...]) -> tuple[str, ...]:
+def _dashed(bands: tuple[Band, ...]) -> tuple[str, ...]:
     return tuple(f"{low}+" if high is None else f"{low}-{high}" if low < high else str(low) for low, high in bands)
 
 
@@ -65,13 +75,13 @@ def _bracketed(bands: tuple[tuple[int, int], ...]) -> tuple[str, ...]:
 
 NAMED = {
     # Levi & Hassner 2015 and the twelve groups of the project that agelens began from, labelled as Adience does.
-    "adience": AgeGroups("adience", _bracketed(ADIENCE), _nearest(ADIENCE)),
-    "adience12": AgeGroups("adience12", _bracketed(ADIENCE12), _nearest(ADIENCE12)),
+    "adience": AgeGroups("adience", _bracketed(ADIENCE), ADIENCE),
+    "adience12": AgeGroups("adience12", _bracketed(ADIENCE12), ADIENCE12),
     # Karkkainen & Joo, WACV 2021.
-    "fairface": AgeGroups("fairface", _dashed(FAIRFACE), _nearest(FAIRFACE)),
+    "fairface": AgeGroups("fairface", _dashed(FAIRFACE), FAIRFACE),
     # Zhang, Song & Qi, CVPR 2017 (the paper that introduced UTKFace); its oldest group left open.
-    "utk": AgeGroups("utk", _dashed(UTK), _nearest(UTK)),
-    "decades": AgeGroups("decades", _dashed(DECADES), _nearest(DECADES)),
+    "utk": AgeGroups("utk", _dashed(UTK), UTK),
+    "decades": AgeGroups("decades", _dashed(DECADES), DECADES),
 }
 
 
@@ -83,7 +93,7 @@ def parse_groups(text: str) -> AgeGroups:
     """
     if text in NAMED:
         return NAMED[text]
-    bands: list[tuple[int, int | None]] = []
+    bands: list[Band] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,3})\s*(?:[-–]\s*(\d{1,3})|(\+))?\s*", part)
         if not match:
@@ -101,4 +111,4 @@ def parse_groups(text: str) -> AgeGroups:
         expected = OLDEST + 1 if high is None else high + 1
     if bands[-1][1] is not None and bands[-1][1] < OLDEST:
         raise UsageError(f"the last age group must be open, such as {bands[-1][0]}+: {text!r} ends at {bands[-1][1]}")
-    return AgeGroups(text, _dashed(tuple(bands)), _nearest(tuple(bands)))
+    return AgeGroups(text, _dashed(tuple(bands)), tuple(bands))

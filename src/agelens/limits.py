@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agelens.advice import either_way
 from agelens.errors import EmptyFileError, ImageTooSmallError, TooManyBytesError, TooManyPixelsError
 
 SMALLEST_SIDE = 8
@@ -36,9 +37,8 @@ def check_bytes(count: int, limits: Limits) -> None:
     if count == 0:
         raise EmptyFileError("the file is empty (0 bytes); copy or download it again")
     if count > limits.max_bytes:
-        raise TooManyBytesError(
-            f"the file has {count:,} bytes, the limit is {limits.max_bytes:,}; raise it with --max-bytes {count}"
-        )
+        how = either_way(f"--max-bytes {count}", f"limits=agelens.Limits(max_bytes={count})")
+        raise TooManyBytesError(f"the file has {count:,} bytes, the limit is {limits.max_bytes:,}; raise it ({how})")
 
 
 def check_size(width: int, height: int, limits: Limits) -> None:
@@ -49,9 +49,11 @@ def check_size(width: int, height: int, limits: Limits) -> None:
         TooManyPixelsError: There are more than `limits.max_pixels`.
     """
     if width * height > limits.max_pixels:
+        count = width * height
+        how = either_way(f"--max-pixels {count}", f"limits=agelens.Limits(max_pixels={count})")
         raise TooManyPixelsError(
-            f"the picture is {width} x {height} = {width * height:,} pixels, the limit is {limits.max_pixels:,}; "
-            f"raise it with --max-pixels {width * height}"
+            f"the picture is {width} x {height} = {count:,} pixels, the limit is {limits.max_pixels:,};"
+            f" raise it ({how})"
         )
     if min(width, height) < SMALLEST_SIDE:
         raise ImageTooSmallError(

@@ -83,6 +83,13 @@ class ModelSpec:
     notes: tuple[str, ...] = ()
     recipe: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def terms(self) -> str | None:
+        """What users must hear when the file is opened: that it is for research only. None where it is not."""
+        if "research" not in self.licence.lower():
+            return None
+        return f"the weights of {self.name} are for research and not for commercial use: {self.licence}"
+
     def level_for(self, years: float, gender: str) -> float:
         """The share of the distribution that the interval of such a face must hold."""
         return next((level.level for level in self.levels if level.covers(years, gender)), self.coverage)

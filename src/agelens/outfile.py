@@ -13,6 +13,7 @@ import os
 import secrets
 import stat
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -200,12 +201,65 @@ class PartFile:
         return None
 
 
-class Closing:
-    """The context manager that all writers are: whatever happens inside, what was written becomes valid."""
+class Closing(ABC):
+    """A writer as a context manager: whatever happens inside, what was written becomes valid.
+
+    It knows whether it is closed. After a failure of the output it is, for good.
+
+    Args:
+        name: How messages call the output.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._closed = False
 
     def close(self) -> None:
-        """Completes the output. Closing twice does nothing."""
-        raise NotImplementedError
+        """Completes the output. Closing twice does nothing.
+
+        Raises:
+            OutputError: It could not be completed.
+            BrokenPipeError: Nobody reads it any more.
+        """
+        if not self._closed:
+            with self._typed_errors():
+                self._complete()
+            self._closed = True
+
+    @abstractmethod
+    def _complete(self) -> None:
+        """Writes what is left and gives the output its name."""
+
+    @abstractmethod
+    def _abandon(self) -> Path | None:
+        """Gives up after a failure; returns where what was written before is kept, if it is."""
+
+    def _check_open(self) -> None:
+        """Refuses to write to what is closed.
+
+        Raises:
+            ValueError: As Python's own files do.
+        """
+        if self._closed:
+            raise ValueError(f"{self._name} is closed")
+
+    @contextlib.contextmanager
+    def _typed_errors(self) -> Iterator[None]:
+        """Ends the output at an OSError of the block.
+
+        Raises:
+            OutputError: In its place.
+            BrokenPipeError: Nobody reads any more, which is no failure of the output.
+        """
+        try:
+            yield
+        except OSError as error:
+            self._closed = True
+            kept = self._abandon()
+            if error.errno == errno.EPIPE:  # which Arrow raises as a plain OSError
+                raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from error
+            note = f"; the records before that are in {kept}" if kept else ""
+            raise to_output_error(error, self._name, note) from error
 
     def __enter__(self) -> Self:
         return self

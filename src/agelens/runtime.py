@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
+from agelens.advice import either_way
 from agelens.errors import DamagedModelError, DeviceError, UsageError
 
 PROVIDERS = {
@@ -49,7 +50,7 @@ def resolve_device(device: str = "auto") -> str:
         offered = ", ".join(name for name, provider in PROVIDERS.items() if provider in available)
         raise DeviceError(
             f"device {device!r} is not offered by the installed onnxruntime (it offers: {offered}); install the build"
-            " that does, such as onnxruntime-gpu for cuda, or use --device auto"
+            " that does, such as onnxruntime-gpu for cuda, or choose the device auto"
         )
     return device
 
@@ -92,7 +93,8 @@ def typed_thread_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise UsageError("the system starts no further thread; choose fewer: --threads 1, or threads=1") from error
+        how = either_way("--threads 1", "threads=1")
+        raise UsageError(f"the system starts no further thread; choose fewer ({how})") from error
 
 
 def first_line(error: BaseException) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from PIL.Image import Image as PillowImage
 
     Pixels = NDArray[np.uint8]
     """RGB, shape (H, W, 3), dtype uint8."""
@@ -29,27 +30,64 @@ class Image:
     """An upright RGB picture, possibly held at a reduced resolution.
 
     Attributes:
-        pixels: RGB uint8, shape (h, w, 3): the picture, or a copy of it reduced by the decoder.
+        held: The picture, or a copy of it reduced by the decoder: RGB uint8, shape (h, w, 3), or a Pillow image of mode
+            "RGB". A decoder gives the latter, of which parts and reductions cost less; nobody changes either.
         width: Width in pixels of the upright full-resolution picture.
         height: Height in pixels of the upright full-resolution picture.
         format: The container it came in ("JPEG", "PNG", ...; "array" for one from memory).
         frames: How many frames the container holds; the first one is used.
-        finer: Decodes the picture again, at least at the given scale (1.0 = full resolution); None where `pixels` is
+        finer: Decodes the picture again, at least at the given scale (1.0 = full resolution); None where `held` is
             already the best there is.
     """
 
-    pixels: Pixels
+    held: Pixels | PillowImage
     width: int
     height: int
     format: str = "array"
     frames: int = 1
     finer: Callable[[float], Image] | None = field(default=None, repr=False)
-    _finest: list[Image] = field(default_factory=list, init=False, repr=False)
+    _pixels: Pixels | None = field(default=None, init=False, repr=False)
+    _finest: Image | None = field(default=None, init=False, repr=False)
+
+    def __reduce__(self) -> tuple[type[Image], tuple[object, ...]]:
+        return Image, (self.held, self.width, self.height, self.format, self.frames, self.finer)
+
+    @property
+    def pixels(self) -> Pixels:
+        """What is held, as an array: RGB uint8, shape (h, w, 3). Made when it is first asked for, and kept."""
+        if self._pixels is None:
+            import numpy as np
+
+            object.__setattr__(self, "_pixels", np.asarray(self.held))
+        assert self._pixels is not None
+        return self._pixels
+
+    @property
+    def picture(self) -> PillowImage:
+        """What is held, as a Pillow image of mode "RGB"; made anew each time where an array is held."""
+        return self.cut(0, 0, *self.size)
+
+    def cut(self, left: int, top: int, right: int, bottom: int) -> PillowImage:
+        """A part of what is held, in held pixels, as a Pillow image of mode "RGB"; it has to lie inside."""
+        from PIL import Image as Pillow
+
+        if isinstance(self.held, Pillow.Image):
+            whole = (left, top, right, bottom) == (0, 0, *self.held.size)
+            return self.held if whole else self.held.crop((left, top, right, bottom))
+        return Pillow.fromarray(self.held[top:bottom, left:right])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of what is held, in held pixels."""
+        from PIL import Image as Pillow
+
+        return self.held.size if isinstance(self.held, Pillow.Image) else (self.held.shape[1], self.held.shape[0])
 
     @property
     def scale(self) -> float:
         """Held pixels per full-resolution pixel, 1.0 or less."""
-        return float(max(self.pixels.shape[1] / self.width, self.pixels.shape[0] / self.height))
+        width, height = self.size
+        return max(width / self.width, height / self.height)
 
     def at_scale(self, scale: float) -> Image:
         """This picture held at least at `scale` (capped at 1.0), decoded again only where that is needed.
@@ -60,10 +98,10 @@ class Image:
         wanted = min(scale, 1.0) - 1e-6
         if self.finer is None or self.scale >= wanted:
             return self
-        finest = self._finest[0] if self._finest else None
+        finest = self._finest
         if finest is None or finest.scale < wanted:
             finest = self.finer(1.0 if finest else min(scale, 1.0))
-            self._finest[:] = [finest]
+            object.__setattr__(self, "_finest", finest)
         return finest
 
 
@@ -162,16 +200,21 @@ class Gender:
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """One face with what was estimated of it; `age` or `gender` is None where it was not asked for."""
+    """One face with what was estimated of it; `age` or `gender` is None where it was not asked for.
+
+    In a video, `track` is the number of the person, from 1, and age and gender are what all looks so far say together.
+    """
 
     box: Box
     detection_score: float
     landmarks: tuple[Point, ...]
     age: Age | None = None
     gender: Gender | None = None
+    track: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {
+            **({} if self.track is None else {"track": self.track}),
             "box": self.box.to_dict(),
             "detection_score": round(self.detection_score, 4),
             "landmarks": [[round(x, 2), round(y, 2)] for x, y in self.landmarks],
@@ -214,6 +257,8 @@ class Report:
         model: The model that estimated.
         error: None, or why the picture gave no result.
         image: The decoded picture, only where the caller asked to keep it. Not part of the record.
+        frame: Of a frame of a video: its number, from 0.
+        time_seconds: Of a frame of a video: its time since the beginning.
     """
 
     source: str
@@ -223,12 +268,16 @@ class Report:
     model: ModelId
     error: Failure | None = None
     image: Image | None = field(default=None, repr=False, compare=False)
+    frame: int | None = None
+    time_seconds: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The record of the contract, of plain Python types."""
         return {
             "schema": SCHEMA,
             "source": self.source,
+            **({} if self.frame is None else {"frame": self.frame}),
+            **({} if self.time_seconds is None else {"time_seconds": round(self.time_seconds, 6)}),
             "width": self.width,
             "height": self.height,
             "faces": [face.to_dict() for face in self.faces],

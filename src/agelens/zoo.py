@@ -7,10 +7,13 @@ import json
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any, Literal
 
-from agelens.errors import DamagedModelError, UnknownModelError
+from agelens.errors import DamagedModelError, UnfitModelError, UnknownModelError
 
 DEFAULT_MODEL = "agelens-base"
+Role = Literal["estimator", "detector"]
+_OWN_FILE = "A file of your own is given by its path (FILE.onnx)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,7 @@ class ShippedModel:
         name: How users ask for it.
         file: Its name in `agelens/models`.
         sha256: Of its bytes, in hexadecimal.
-        role: "estimator" or "detector".
+        role: What it is good for.
         licence: Of the weights.
         about: One line.
     """
@@ -29,13 +32,14 @@ class ShippedModel:
     name: str
     file: str
     sha256: str
-    role: str
+    role: Role
     licence: str
     about: str
 
 
 MODELS = Path(__file__).parent / "models"
 MANIFEST = "models.json"
+FIGURES = "figures.json"
 MOST_BYTES = 2**31
 """What one file of ONNX, a protobuf message, can hold."""
 
@@ -77,32 +81,60 @@ def read_shipped(name: str) -> bytes:
     return data
 
 
-def find_shipped(name: str) -> ShippedModel:
-    """The entry of a model that ships.
+def read_figures(sha256: str) -> list[dict[str, Any]]:
+    """What was measured end to end on the model file of that SHA-256, a data set each; empty where nothing is known.
+
+    Each has `title`, `pictures`, `failed` (without a face), `figures`, and `parts` with `by`, `name`, `faces` and their
+    `figures`; a figure has `value`, and `low` and `high`, the bootstrap 95% interval, or null.
 
     Raises:
-        UnknownModelError: There is no such model; the message names the nearest.
+        DamagedModelError: The list is missing or broken.
+    """
+    try:
+        figures = json.loads((MODELS / FIGURES).read_text("utf-8"))
+        return list(figures["sets"]) if figures["sha256"] == sha256 else []
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DamagedModelError(f"the list of figures can't be read ({error}); install agelens again") from error
+
+
+def find_shipped(name: str, role: Role | None = None) -> ShippedModel:
+    """The entry of a model that ships.
+
+    Args:
+        name: Its name.
+        role: What it must be good for; None: whatever it is.
+
+    Raises:
+        UnknownModelError: There is no such model; the message names the nearest that is good for it.
+        UnfitModelError: It is good for something else.
     """
     shipped = list_shipped()
-    for model in shipped:
-        if model.name == name:
-            return model
-    names = [model.name for model in shipped]
+    names = [model.name for model in shipped if role in (None, model.role)]
+    found = next((model for model in shipped if model.name == name), None)
+    if found is not None and found.name in names:
+        return found
+    if found is not None:
+        raise UnfitModelError(f"{name!r} is a {found.role} and no {role}; there are: {', '.join(names)}. {_OWN_FILE}")
     near = get_close_matches(name.lower(), names, 1, 0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}."
-    raise UnknownModelError(f"there is no model {name!r}; {hint} A file of your own is given by its path (FILE.onnx)")
+    raise UnknownModelError(f"there is no model {name!r}; {hint} {_OWN_FILE}")
 
 
-def read_model(name: str) -> bytes:
+def read_model(name: str, role: Role | None = "estimator") -> bytes:
     """The bytes of a model given by name or by the path of an ONNX file.
+
+    Args:
+        name: Either.
+        role: What a model that ships must be good for; None: whatever it is. One's own file is not asked.
 
     Raises:
         UnknownModelError: Neither.
+        UnfitModelError: It is good for something else.
         DamagedModelError: It can't be read.
     """
     path = Path(name)
     if path.suffix.lower() != ".onnx":
-        return read_shipped(name)
+        return read_shipped(find_shipped(name, role).name)
     try:
         if not path.is_file():
             raise UnknownModelError(

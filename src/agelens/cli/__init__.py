@@ -8,9 +8,13 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Sequence
+import warnings
 
 from agelens import __version__
+
+TYPE_CHECKING = False  # as in `typing`, which takes longer to load than `--version` may
+if TYPE_CHECKING:
+    from typing import TextIO
 
 BROKEN_PIPE = 141
 """128 + SIGPIPE: what the shell shows of any program whose reader went away."""
@@ -21,6 +25,7 @@ def main() -> None:
     """The entry point: runs the command line and ends the process with its status."""
     try:
         _secure_streams()
+        warnings.showwarning = _tell_warning
         status = run(sys.argv[1:])
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -47,6 +52,25 @@ def _secure_streams() -> None:
             os.set_blocking(standard, True)
 
 
+def _tell_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Says in one line what was written for people; all else in Python's own form."""
+    from agelens.errors import TermsWarning
+
+    if issubclass(category, TermsWarning):
+        from agelens.cli.progress import tell
+
+        tell(f"agelens: {message}")
+    else:
+        (file or sys.stderr).write(warnings.formatwarning(message, category, filename, lineno, line))
+
+
 def _explain(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
@@ -55,26 +79,30 @@ def _explain(error: BaseException) -> str:
     return f"the system refused: {error}"
 
 
-def run(arguments: Sequence[str]) -> int:
+def run(arguments: list[str]) -> int:
     """Runs a command line and returns its exit status.
 
     `predict` has a way of its own past typer, whose import and set-up take longer than a prediction. What that way
     doesn't understand at once (a mistake, `--help`), it leaves to typer.
     """
-    if list(arguments) == ["--version"]:
+    if arguments == ["--version"]:
         if sys.stdout is not None:
             sys.stdout.write(f"agelens {__version__}\n")
         return 0
     if arguments[:1] == ["predict"] and "_AGELENS_COMPLETE" not in os.environ:
-        gc.disable()  # until all is loaded, which makes many objects and no garbage
-        from agelens.cli.options import parse_quickly
+        # Until all is loaded, which makes many objects and no garbage: that saves 15 of 250 ms. `predict` enables it
+        # again before the first picture, since a stream of pictures may leave cycles behind.
+        gc.disable()
+        try:
+            from agelens.cli.options import parse_quickly
 
-        options = parse_quickly(arguments[1:])
-        if options is not None:
-            from agelens.cli.predict import predict
+            options = parse_quickly(arguments[1:])
+            if options is not None:
+                from agelens.cli.predict import predict
 
-            return predict(options)
-        gc.enable()
+                return predict(options)
+        finally:
+            gc.enable()
     from agelens.cli.app import run_typer
 
     return run_typer(arguments)

@@ -19,7 +19,7 @@ from agelens.cli.progress import tell
 from agelens.errors import UsageError
 from agelens.formats import EXTENSIONS
 
-COMMANDS: Final = ("predict", "prepare", "train", "evaluate", "export", "models")
+COMMANDS: Final = ("predict", "live", "serve", "prepare", "train", "evaluate", "export", "models")
 """Each is a module here, loaded when it is called."""
 
 EPILOG: Final = """\
@@ -29,9 +29,11 @@ Examples:
   agelens predict family.jpg
   agelens predict family.jpg -o family.agelens.jpg
   agelens predict photos/ -o faces.csv
+  agelens predict clip.mp4 -o annotated.mp4
+  agelens live
   agelens models list
 """
-PREDICT_HELP: Final = "Age and gender of every face in photos and folders."
+PREDICT_HELP: Final = "Age and gender of every face in photos, folders and videos."
 PREDICT_EPILOG: Final = """\
 Examples:
 
@@ -40,6 +42,7 @@ Examples:
   agelens predict family.jpg -o annotated.jpg    the picture with boxes and labels
   agelens predict photos/ -o faces.csv           one row a face
   agelens predict photos/ -o out/ --crops faces/ annotated copies, records, faces
+  agelens predict clip.mp4 -o annotated.mp4      the clip, a record a frame, a row a person
   find . -name '*.jpg' | agelens predict - --task age --groups "0-17,18+"
 
 Exit status: 0 all pictures read; 1 some could not be read or written, all others are done; 2 wrong usage or nothing to
@@ -78,7 +81,7 @@ def make_app(called: str = "") -> typer.Typer:
     for name in [called] if called in COMMANDS else COMMANDS:
         if name == "predict":
             app.command(name, help=PREDICT_HELP, epilog=PREDICT_EPILOG, context_settings=SETTINGS)(_make_predict())
-        elif name in ("train", "export"):
+        elif name in ("live", "serve", "train", "export"):
             module = import_module(f"agelens.cli.{name}")
             app.command(name, help=module.HELP, epilog=module.EPILOG, context_settings=SETTINGS)(module.command)
         else:

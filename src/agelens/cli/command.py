@@ -9,6 +9,7 @@ from inspect import Parameter, Signature
 
 import typer
 
+from agelens.advice import how_to_install
 from agelens.cli.progress import tell
 from agelens.errors import AgelensError, MissingPackageError
 
@@ -40,7 +41,7 @@ def require_torch(command: str) -> None:
         MissingPackageError: They aren't installed.
     """
     if find_spec("torch") is None or find_spec("safetensors") is None:
-        raise MissingPackageError(f"`agelens {command}` needs torch: pip install 'agelens[train]'")
+        raise MissingPackageError(f"`agelens {command}` needs torch: {how_to_install('train')}")
 
 
 @contextmanager

@@ -55,7 +55,7 @@ class Copies:
         copy, crops = None, []
         if report.image is not None:
             copy = self._copies.choose(report.source) if self._copies else self._picture
-            numbers = range(1, len(report.faces) + 1) if self._crops else ()
+            numbers = range(len(report.faces)) if self._crops else ()
             crops = [self._crops.choose(report.source, f"_{n}") for n in numbers if self._crops]
         with typed_thread_errors():
             self._pending.append((report, self._pool.submit(_save, report, copy, crops)))

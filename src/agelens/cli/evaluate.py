@@ -12,12 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agelens.cli.command import counting_bar, declare, exit_status
+from agelens.cli import INTERRUPTED
+from agelens.cli.command import counting_bar, declare, exit_status, require_torch
+from agelens.cli.progress import tell
 from agelens.errors import UsageError
 
 if TYPE_CHECKING:
+    from agelens.datasets.manifest import Manifest
     from agelens.evaluation.gather import PixelsOf
+    from agelens.evaluation.protocol import Protocol
     from agelens.evaluation.result import Evaluation
+    from agelens.evaluation.run import EvaluateOptions
     from agelens.types import Pixels
 
 EPILOG = """\
@@ -28,6 +33,10 @@ Examples:
   agelens evaluate --model agelens-base --data utkface.parquet -o report/
   agelens evaluate --model mine.onnx --data utkface.parquet -o mine/
   agelens evaluate compare report/evaluation.json mine/evaluation.json
+  agelens evaluate --protocol adience5 --data adience.parquet --config config.yaml -o adience5/
+
+Without --model, a protocol that needs a model for each fold (adience5) trains them, each without its fold, below -o;
+the same command again goes on where it was cut off. With five --model it scores those.
 """
 
 app = typer.Typer(
@@ -53,6 +62,22 @@ _OPTIONS: dict[str, tuple[object, object]] = {
     "root": (Annotated[Path | None, typer.Option(metavar="DIR", help="Where the pictures lie now.")], None),
     "protocol": (
         Annotated[str | None, typer.Option("--protocol", "-p", help="A protocol that ships, or a TOML file.")],
+        None,
+    ),
+    "config": (
+        Annotated[
+            Path | None,
+            typer.Option(
+                metavar="FILE", help="How the folds are trained where no --model is given, as `train` has it."
+            ),
+        ],
+        None,
+    ),
+    "settings": (
+        Annotated[
+            list[str] | None,
+            typer.Option("--set", metavar="KEY=VALUE", help="Any setting of that training, over the file's."),
+        ],
         None,
     ),
     "output": (
@@ -95,8 +120,10 @@ def _command(context: typer.Context, **chosen: object) -> None:
 
 
 def _run(chosen: dict[str, Any]) -> None:
-    if not chosen["model"] or chosen["data"] is None:
+    if chosen["data"] is None or not (chosen["model"] or chosen["protocol"]):
         raise UsageError("give a model and a data set: agelens evaluate --model agelens-base --data FILE")
+    if chosen["model"] and (chosen["config"] or chosen["settings"]):
+        raise UsageError("--config and --set say how folds are trained; with --model nothing is: leave them out")
     output: Path | None = chosen["output"]
     if chosen["worst"] and output is None:
         raise UsageError("--worst embeds faces in the report: say where that goes (-o DIR)")
@@ -136,7 +163,7 @@ def _evaluate(chosen: dict[str, Any]) -> tuple[Evaluation, PixelsOf]:
         command=shlex.join(["agelens", *sys.argv[1:]]),
     )
     pixels_of = open_prepared_pixels(data, manifest) if data.suffix == ".h5" else None
-    models: list[str] = chosen["model"]
+    models: list[str] = chosen["model"] or _train_folds(chosen, manifest, protocol, options)
     model = models[0] if len(models) == 1 else models
     with counting_bar(quiet=chosen["quiet"]) as progress:
         evaluation = evaluate(model, manifest, protocol, options, pixels_of=pixels_of, progress=progress)
@@ -146,6 +173,48 @@ def _evaluate(chosen: dict[str, Any]) -> tuple[Evaluation, PixelsOf]:
         return open_prepared_pixels(data, manifest)(int(rows[entry]))
 
     return evaluation, show
+
+
+def _train_folds(
+    chosen: dict[str, Any], manifest: Manifest, protocol: Protocol | None, options: EvaluateOptions
+) -> list[str]:
+    """A model for each fold of the protocol, trained without it; the paths of their files."""
+    from agelens.cli.train import Ticker
+    from agelens.evaluation.run import choose_protocol, choose_rows, share_rows
+
+    chosen_protocol = choose_protocol(manifest, protocol)
+    folds = chosen_protocol.folds
+    if folds is None or folds.by != "fold" or not folds.all_needed:
+        raise UsageError(
+            f"the protocol {chosen_protocol.name} measures a model that is there: --model NAME|FILE; only protocols"
+            " with folds, such as adience5, train their own"
+        )
+    output: Path | None = chosen["output"]
+    if output is None:
+        raise UsageError("the folds' models and their runs need a folder: -o DIR")
+    rows, _ = choose_rows(manifest, chosen_protocol, options)
+    # That all folds are there is better said before hours of training.
+    share_rows(manifest, rows, chosen_protocol, folds.count or 1)
+    require_torch("evaluate")
+    from agelens.training.config_file import make_config, merge, parse_setting, read_config_file
+    from agelens.training.folds import train_folds
+    from agelens.training.listeners import Listeners
+
+    layers = [read_config_file(chosen["config"])] if chosen["config"] else []
+    data = {"data": {"file": str(chosen["data"])}}
+    config = make_config(merge(*layers, *map(parse_setting, chosen["settings"] or []), data))
+    ticker = Ticker(quiet=chosen["quiet"])
+    numbers = sorted({int(number) for number in manifest.columns.fold[rows]})
+    try:
+        listeners = Listeners(ticker.tell, ticker.step, ticker.cutting)
+        paths = train_folds(config, manifest.fingerprint, numbers, output, listeners)
+    except KeyboardInterrupt:
+        ticker.close()
+        tell("agelens evaluate: interrupted; the same command goes on")
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        ticker.close()
+    return [str(path) for path in paths]
 
 
 def _write(evaluation: Evaluation, folder: Path, worst: int, pixels_of: PixelsOf) -> None:

@@ -16,6 +16,7 @@ Examples:
 
 \b
   agelens export output/128_output_0 -o mine.onnx
+  agelens export age_net.caffemodel -o levi-hassner-age.onnx
   agelens export output/128_output_0/both_model_128_0.safetensors -o mine.onnx --int8 --calibrate val.parquet
   agelens predict photo.jpg --model mine.onnx
 """
@@ -23,7 +24,11 @@ Examples:
 
 def command(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="A *_model_*.safetensors of a run, or the run's folder.")
+        Path,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="A *_model_*.safetensors, its run's folder, or that of all runs (the newest is taken); a .caffemodel.",
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.onnx", help="The model file to write.")],
     name: Annotated[str, typer.Option(help="What the model is called. [default: the file's name]")] = "",

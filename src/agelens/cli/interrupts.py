@@ -17,10 +17,12 @@ class Interrupts:
 
     Attributes:
         signal: The number of the first one that came, or 0.
+        stalled: Whether results were dropped after it, because nobody read them.
     """
 
     def __init__(self) -> None:
         self.signal = 0
+        self.stalled = False
         self._is_allowed = False
         self._before: dict[int, Any] = {}
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from agelens.cli.command import exit_status
+from agelens.cli.model_card import NOT_ASCII, write_card
 from agelens.errors import AgelensError
-from agelens.zoo import list_shipped, read_model
+from agelens.zoo import list_shipped, read_figures, read_model
 
 if TYPE_CHECKING:
     from agelens.modelspec import ModelSpec
@@ -45,24 +46,18 @@ def show_model(
     model: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A model that ships, or an ONNX file.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show a model's card: what it was trained on, its licence, what it reaches, its limits."""
+    """Show a model's card: its licence, what it was trained on, its limits, what it reaches by age, gender and race."""
     with exit_status("models"):
-        data = read_model(model)
+        data = read_model(model, role=None)
+        digest = hashlib.sha256(data).hexdigest()
         shipped = _find(model)
-        facts = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-        if shipped is not None and shipped.role == "detector":
-            card: dict[str, Any] = {
-                "name": shipped.name,
-                "role": shipped.role,
-                "about": shipped.about,
-                "licence": shipped.licence,
-            }
-        else:
-            card = json.loads(_open_spec(data, model).to_json())
-        if as_json:
-            typer.echo(_to_json(card | facts))
-        else:
-            typer.echo("\n".join(_describe(card | facts)))
+        card: dict[str, Any] = {}
+        if shipped is not None:
+            card = {name: getattr(shipped, name) for name in ("name", "role", "about", "licence")}
+        if shipped is None or shipped.role == "estimator":
+            card |= json.loads(_open_spec(data, model).to_json())
+        card |= {"sha256": digest, "bytes": len(data), "measured": read_figures(digest)}
+        typer.echo(_to_json(card) if as_json else write_card(card, as_ascii=not _can_write(NOT_ASCII)))
 
 
 @app.command("verify")
@@ -94,7 +89,7 @@ def _verify(name: str) -> str:
     from agelens.estimate import OnnxEstimator
     from agelens.types import Image
 
-    data = read_model(name)
+    data = read_model(name, role=None)
     shipped = _find(name)
     if shipped is not None and shipped.role == "detector":
         FaceDetector().detect(Image(np.full((64, 64, 3), 127, np.uint8), 64, 64))
@@ -117,34 +112,13 @@ def _open_spec(data: bytes, name: str) -> ModelSpec:
     return OnnxEstimator(data, name=name).spec
 
 
-def _describe(card: dict[str, Any]) -> Iterator[str]:
-    """The lines of a card: one a fact, lists and tables indented below their name."""
-    for key, value in card.items():
-        if value in ("", [], {}):
-            continue
-        if isinstance(value, dict | list):
-            yield f"{key}:"
-            yield from _describe_inner(value)
-        else:
-            yield f"{key}: {value:,}" if type(value) is int else f"{key}: {value}"
-
-
-def _describe_inner(value: dict[str, Any] | list[Any]) -> Iterator[str]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield f"  {key}: {_in_a_line(inner)}"
-    else:
-        for inner in value:
-            yield f"  - {_in_a_line(inner)}"
-
-
-def _in_a_line(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_in_a_line(inner)}" for key, inner in value.items())
-    if isinstance(value, list):
-        between = "; " if any(isinstance(inner, list) for inner in value) else ", "
-        return between.join(_in_a_line(inner) for inner in value)
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _can_write(characters: str) -> bool:
+    """Whether standard output has these characters."""
+    try:
+        characters.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _to_json(value: object) -> str:

@@ -47,6 +47,12 @@ class PredictOptions:
     batch_size: int = 32
     max_bytes: int | None = None
     max_pixels: int | None = None
+    every: int = 1
+    fps: float | None = None
+    start: float = 0.0
+    end: float | None = None
+    tracks: str | None = None
+    no_track: bool = False
     allow_url: bool = False
     strict: bool = False
     quiet: bool = False
@@ -72,6 +78,23 @@ def read_groups(text: str) -> str:
     from agelens.groups import parse_groups
 
     return parse_groups(text).name
+
+
+def read_time(text: str) -> float:
+    """A time in a clip: seconds, or [hours:]minutes:seconds.
+
+    Raises:
+        UsageError: It is none.
+    """
+    parts = text.split(":")
+    try:
+        values = [float(part) for part in parts]
+    except ValueError:
+        values = [math.nan]
+    seconds = sum(value * 60.0**i for i, value in enumerate(reversed(values)))
+    if len(values) > 3 or not all(value >= 0 for value in values) or math.isinf(seconds):
+        raise UsageError(f"{text!r} is no time; say seconds, such as 12.5, or 1:02:30")
+    return seconds
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
@@ -146,7 +169,7 @@ OPTIONS: Final = {
         ("--output", "-o"),
         "OUT",
         "Records: a name that ends in .jsonl .json .csv .parquet. The annotated copy of a single input: a picture's"
-        " name. A folder: annotated copies and predictions.jsonl.",
+        " or a video's name. A folder: annotated copies and predictions.jsonl.",
     ),
     "format": Option(
         ("--format",),
@@ -155,12 +178,15 @@ OPTIONS: Final = {
         " JSON Lines otherwise.",
         one_of(*FORMATS),
     ),
-    "crops": Option(("--crops",), "DIR", "Also save each face as a picture of its own in this folder."),
+    "crops": Option(
+        ("--crops",), "DIR", "Also save each face in this folder, as a picture NAME_0, NAME_1, ... of its own."
+    ),
     "task": Option(("--task",), f"[{'|'.join(TASKS)}]", "What to estimate.", one_of(*TASKS)),
     "groups": Option(
         ("--groups",),
         "SET",
-        'Age groups: adience, adience12, fairface, decades, utk, or your own such as "0-12,13-17,18+".',
+        'Age groups: adience, adience12, fairface, decades, utk, or your own such as "0-12,13-17,18+". The most'
+        " probable one is told; where ages are spread, the years may lie beside it.",
         read_groups,
     ),
     "gender_threshold": Option(
@@ -180,15 +206,26 @@ OPTIONS: Final = {
     "batch_size": Option(("--batch-size",), "N", "Most faces in one call of the network.", whole(1)),
     "max_bytes": Option(("--max-bytes",), "N", "Refuse larger files. [default: 268435456]", whole(1)),
     "max_pixels": Option(("--max-pixels",), "N", "Refuse pictures with more pixels. [default: 200000000]", whole(1)),
+    "every": Option(("--every",), "N", "Video: look at one frame in N; faces are passed on between.", whole(1)),
+    "fps": Option(("--fps",), "RATE", "Video: look at so many frames a second at most.", number(0.001)),
+    "start": Option(("--start",), "TIME", "Video: begin there; seconds, or 1:02:30.", read_time),
+    "end": Option(("--end",), "TIME", "Video: stop there.", read_time),
+    "tracks": Option(
+        ("--tracks",),
+        "FILE",
+        "Video: also one row a person, in a .csv, .parquet or .json. Beside an annotated video it is always written.",
+        read_text,
+    ),
 }
 SWITCHES: Final = {
+    "no_track": Switch(("--no-track",), "Video: each frame for itself, without identities and smoothing."),
     "allow_url": Switch(("--allow-url",), "Fetch http(s) addresses."),
     "strict": Switch(("--strict",), "Stop at the first picture that can't be read."),
     "quiet": Switch(("--quiet", "-q"), "No progress, warnings or summary on standard error."),
 }
 SOURCE_HELP: Final = (
-    "Photo, folder, pattern such as 'photos/**/*.jpg', or - for names on standard input, one a line. A name that starts"
-    " with a dash: ./-name.jpg"
+    "Photo, folder, video, pattern such as 'photos/**/*.jpg', or - for names on standard input, one a line. A name that"
+    " starts with a dash: ./-name.jpg"
 )
 
 

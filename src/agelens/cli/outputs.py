@@ -134,7 +134,7 @@ def _explain(out: str) -> str:
     if not ending:
         return f"say with --format what to write to {out}"
     if ending in _VIDEOS:
-        return f"{out!r}: annotated videos are not made by this version; records and pictures are"
+        return f"{out!r} is a video's name, and a photo gives a picture: end it in {' '.join(PICTURES)}"
     return (
         f"what should {out!r} be? Records end in .jsonl .json .csv .parquet, a picture in {' '.join(PICTURES)}, and a"
         f" folder's name in / where it doesn't exist yet ({out}/)"

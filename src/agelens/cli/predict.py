@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import itertools
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, cast
@@ -14,6 +13,8 @@ from agelens.analyzer import Analyzer, count_cores
 from agelens.cli.interrupts import Interrupts
 from agelens.cli.outputs import Outputs, plan_outputs
 from agelens.cli.progress import Tally, tell
+from agelens.cli.stdout import open_stdout
+from agelens.cli.video_names import find_videos
 from agelens.errors import AgelensError, NothingToReadError, UsageError
 from agelens.formats import describe, sniff
 from agelens.limits import DEFAULT_LIMITS, Limits
@@ -47,6 +48,11 @@ def predict(options: PredictOptions) -> int:
 
 
 def _predict(options: PredictOptions) -> int:
+    videos = find_videos(options.sources)
+    if videos:
+        from agelens.cli.predict_video import predict_videos
+
+        return predict_videos(options, videos)
     outputs = plan_outputs(options)
     tally = Tally(quiet=options.quiet, with_bar=not outputs.on_terminal)
     copies = _open_copies(options, outputs, tally)
@@ -57,20 +63,21 @@ def _predict(options: PredictOptions) -> int:
 
     sources = _look_ahead(_find(options, copies, skip), options, outputs, tally)
     outputs.try_out()
-    analyzer = _open_analyzer(options)
-    gc.enable()
+    analyzer = open_analyzer(options)
+    gc.enable()  # see `agelens.cli.run`: a long run needs it
     if "-" not in options.sources:
         tally.count = lambda: sum(1 for _ in _find(options, copies))
     reports = analyzer.stream(sources, keep_images=outputs.needs_pictures)
     with (
         tally,
         Interrupts() as interrupts,
-        open_writer(outputs.records or sys.stdout, outputs.format) as writer,
+        open_writer(outputs.records or open_stdout(interrupts), outputs.format) as writer,
         closing(cast("Generator[Report]", reports)),
     ):
         _run(reports, copies, _Sink(writer, tally, outputs), interrupts, strict=options.strict)
     if interrupts.signal:
         where = f", saved in {outputs.records}" if outputs.records else ""
+        where += ", but standard output was not read to its end" if interrupts.stalled else ""
         tell(f"agelens predict: interrupted; {tally.done()}{where}")
         return 128 + interrupts.signal
     tally.summarise(analyzer.device, outputs.told(failed=tally.failed))
@@ -196,7 +203,13 @@ def _look_ahead(sources: Iterator[Source], options: PredictOptions, outputs: Out
     return itertools.chain(first, sources)
 
 
-def _open_analyzer(options: PredictOptions) -> Analyzer:
+def open_analyzer(options: PredictOptions) -> Analyzer:
+    """The analyzer that the options ask for.
+
+    Raises:
+        ModelError: A model is unknown, damaged or unfit.
+        UsageError: The device isn't there.
+    """
     limits = Limits(
         options.max_bytes or DEFAULT_LIMITS.max_bytes,
         options.max_pixels or DEFAULT_LIMITS.max_pixels,

@@ -122,7 +122,11 @@ _OPTIONS = {
     "age": _Option(Annotated[AgeKind, typer.Option(help="Which age.")], AgeKind.apparent, ("appa_real",)),
     "min_face_score": _Option(Annotated[float, typer.Option(help="Least score of the face.")], 1.0, ("imdb_wiki",)),
     "root": _Option(
-        Annotated[Path | None, typer.Option(help="What the table's paths are relative to.")], None, ("table",)
+        Annotated[
+            Path | None, typer.Option(help="What the table's paths are relative to, where that is not its own folder.")
+        ],
+        None,
+        ("table",),
     ),
     "column": _Option(
         Annotated[list[str] | None, typer.Option(metavar="ROLE=NAME", help="Which column is what: age=Alter.")],

@@ -77,7 +77,7 @@ _OPTIONS: Final[dict[str, tuple[object, object]]] = {
     "start": (
         Annotated[
             str | None,
-            typer.Option(metavar="FILE|none", help="Weights to begin with: a checkpoint, or a .pt state dict."),
+            typer.Option(metavar="FILE|none", help="Weights to begin with: a checkpoint, a .pt, or a .caffemodel."),
         ],
         None,
     ),

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 from agelens.datasets.importing import Imported, ImportOptions, picture_names
 from agelens.datasets.pictures import Pictures
-from agelens.datasets.rows import OLDEST, KnownGender, Row, Tally
+from agelens.datasets.rows import OLDEST_LABEL, KnownGender, Row, Tally
 from agelens.errors import WrongLayoutError
 
 LAST_WOMAN = 7380
@@ -40,8 +40,8 @@ def import_aaf(pictures: Pictures, _options: ImportOptions) -> Imported:
             tally.drop("the name is not serial-A-age", path)
             continue
         age = float(match[2])
-        if age > OLDEST:
-            tally.drop(f"age over {OLDEST:.0f}", path)
+        if age > OLDEST_LABEL:
+            tally.drop(f"age over {OLDEST_LABEL:.0f}", path)
             continue
         gender, split = listed.get(stem, (None, None))
         if gender is None:

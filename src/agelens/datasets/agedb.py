@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from agelens.datasets.importing import Imported, ImportOptions, picture_names
 from agelens.datasets.labels import parse_gender
 from agelens.datasets.pictures import Pictures
-from agelens.datasets.rows import OLDEST, Row, Tally
+from agelens.datasets.rows import OLDEST_LABEL, Row, Tally
 from agelens.errors import WrongLayoutError
 
 _NAME = re.compile(r"^(\d+)_(.+)_(\d{1,3})_([mf])$", re.IGNORECASE)
@@ -32,8 +32,8 @@ def import_agedb(pictures: Pictures, _options: ImportOptions) -> Imported:
             tally.drop("the name is not number_person_age_gender", path)
             continue
         age = float(match[3])
-        if age > OLDEST:
-            tally.drop(f"age over {OLDEST:.0f}", path)
+        if age > OLDEST_LABEL:
+            tally.drop(f"age over {OLDEST_LABEL:.0f}", path)
             continue
         rows.append(
             Row(

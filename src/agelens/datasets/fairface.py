@@ -20,11 +20,11 @@ from agelens.datasets.importing import (
 from agelens.datasets.label_table import TextRow, find_column
 from agelens.datasets.labels import Band, parse_age, parse_gender, parse_mangled_age, write_age
 from agelens.datasets.pictures import NameIndex, Pictures
-from agelens.datasets.rows import OLDEST, Row, Tally
+from agelens.datasets.rows import OLDEST_LABEL, Row, Tally
 from agelens.errors import UnreadableLabelsError, WrongLayoutError
-from agelens.groups import FAIRFACE
+from agelens.groups import NAMED
 
-BANDS: tuple[Band, ...] = tuple((low, OLDEST if high is None else high) for low, high in FAIRFACE)
+BANDS: tuple[Band, ...] = NAMED["fairface"].close(OLDEST_LABEL)
 GROUPS = tuple(write_age(band) for band in BANDS)
 
 

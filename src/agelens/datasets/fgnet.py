@@ -13,7 +13,7 @@ from agelens.datasets.importing import Imported, ImportOptions, picture_names
 from agelens.datasets.label_table import find_column, read_table
 from agelens.datasets.labels import parse_gender
 from agelens.datasets.pictures import Pictures
-from agelens.datasets.rows import OLDEST, KnownGender, Row, Tally
+from agelens.datasets.rows import OLDEST_LABEL, KnownGender, Row, Tally
 from agelens.errors import WrongLayoutError
 
 _NAME = re.compile(r"^(\d{3})A(\d{2,3})[a-z]?$", re.IGNORECASE)
@@ -36,8 +36,8 @@ def import_fgnet(pictures: Pictures, options: ImportOptions) -> Imported:
             tally.drop("the name is not person-A-age", path)
             continue
         subject, age = match[1], float(match[2])
-        if age > OLDEST:
-            tally.drop(f"age over {OLDEST:.0f}", path)
+        if age > OLDEST_LABEL:
+            tally.drop(f"age over {OLDEST_LABEL:.0f}", path)
             continue
         gender = genders.get(subject)
         if gender is None:

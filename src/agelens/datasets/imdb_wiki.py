@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from agelens.advice import how_to_install
 from agelens.datasets.importing import NO_PICTURE, Imported, ImportOptions
 from agelens.datasets.pictures import Pictures
 from agelens.datasets.rows import KnownGender, Row, Tally
@@ -103,7 +104,7 @@ def _entries(content: bytes, kind: str, name: str) -> Iterator[dict[str, Any]]:
         from scipy.io import loadmat
         from scipy.io.matlab import MatReadError
     except ImportError as error:
-        raise MissingPackageError("reading .mat files needs SciPy: pip install 'agelens[mat]'") from error
+        raise MissingPackageError(f"reading .mat files needs SciPy: {how_to_install('mat', 'scipy')}") from error
     try:
         table = loadmat(io.BytesIO(content), squeeze_me=True, variable_names=[kind])[kind]
         columns = {field: np.atleast_1d(table[field].item()) for field in _FIELDS}

@@ -93,8 +93,8 @@ def picture_names(pictures: Pictures, kind: str, expected: str) -> list[str]:
     return names
 
 
-def refuse_missing(tally: Tally, options: ImportOptions, pictures: Pictures) -> None:
-    """Stop where too large a share of the labelled pictures is absent.
+def refuse_missing(tally: Tally, options: ImportOptions, pictures: Pictures, where: str) -> None:
+    """Stop where too large a share of the labelled pictures is absent; `where` says what to do about it.
 
     Raises:
         MissingPicturesError: More than `options.max_missing` of all rows; the message names examples.
@@ -103,6 +103,6 @@ def refuse_missing(tally: Tally, options: ImportOptions, pictures: Pictures) -> 
     if missing > options.max_missing * tally.rows:
         raise MissingPicturesError(
             f"{missing:,} of {tally.rows:,} labelled pictures ({missing / tally.rows:.1%}) are not in {pictures.root}, "
-            f"for example {', '.join(tally.examples[NO_PICTURE])}. Give the folder that holds them, or allow more "
+            f"for example {', '.join(tally.examples[NO_PICTURE])}. {where}, or allow more "
             f"(--max-missing {missing / tally.rows + 0.005:.2f})"
         )

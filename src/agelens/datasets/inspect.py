@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageDraw
 
+from agelens.advice import how_to_install
 from agelens.datasets.duplicates import find_conflicts, members
 from agelens.datasets.labels import write_age
 from agelens.datasets.manifest import GENDERS, Manifest
@@ -192,7 +193,7 @@ def plot_labels(manifest: Manifest, path: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingPackageError("plots need matplotlib: pip install 'agelens[train]'") from error
+        raise MissingPackageError(f"plots need matplotlib: {how_to_install('train', 'matplotlib')}") from error
     gender = manifest.columns.gender
     parts = {"male": gender == 0, "female": gender == 1, "unknown": gender < 0}
     present = {name: mask for name, mask in parts.items() if mask.any()}

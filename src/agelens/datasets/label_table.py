@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from agelens.advice import how_to_install
 from agelens.errors import MissingPackageError, NotFoundError, UnreadableLabelsError
 
 TextRow = Mapping[str, str]
@@ -92,7 +93,9 @@ def _read_parquet(path: Path) -> Iterator[TextRow]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise MissingPackageError("a Parquet label file needs pyarrow: pip install 'agelens[parquet]'") from error
+        raise MissingPackageError(
+            f"a Parquet label file needs pyarrow: {how_to_install('parquet', 'pyarrow')}"
+        ) from error
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=4096):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from agelens.datasets.rows import OLDEST, KnownGender
+from agelens.datasets.rows import OLDEST_LABEL, KnownGender
 
 Band = tuple[float, float]
 
@@ -49,10 +49,10 @@ def parse_age(text: str) -> Band | None:
     elif pair := _PAIR.match(text):
         low, high = sorted((float(pair[1]), float(pair[2])))
     elif above := _OPEN.match(text):
-        low, high = float(next(number for number in above.groups() if number)), OLDEST
+        low, high = float(next(number for number in above.groups() if number)), OLDEST_LABEL
     else:
         return None
-    return (low, high) if high <= OLDEST and low <= high else None
+    return (low, high) if high <= OLDEST_LABEL and low <= high else None
 
 
 def parse_mangled_age(text: str) -> Band | None:
@@ -85,4 +85,4 @@ def write_age(band: Band) -> str:
     low, high = band
     if low == high:
         return f"{low:g}"
-    return f"{low:g}+" if high >= OLDEST else f"{low:g}-{high:g}"
+    return f"{low:g}+" if high >= OLDEST_LABEL else f"{low:g}-{high:g}"

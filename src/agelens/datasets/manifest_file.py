@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from agelens.advice import how_to_install
 from agelens.datasets.manifest import GENDERS, Columns, Manifest, canonical_row
 from agelens.datasets.rows import Row
 from agelens.errors import DamagedDatasetError, MissingPackageError, NotFoundError, UsageError
@@ -184,7 +185,7 @@ def _pyarrow() -> ModuleType:
         import pyarrow.parquet
     except ImportError as error:
         raise MissingPackageError(
-            "Parquet needs pyarrow: pip install 'agelens[parquet]', or name the manifest .jsonl"
+            f"Parquet needs pyarrow: {how_to_install('parquet', 'pyarrow')}, or name the manifest .jsonl"
         ) from error
     module: ModuleType = pyarrow
     return module

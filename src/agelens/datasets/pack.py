@@ -25,14 +25,15 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageOps
 
+from agelens.advice import how_to_install
 from agelens.datasets.duplicates import hash_picture
 from agelens.datasets.importing import ImportOptions
 from agelens.datasets.manifest import Columns, Manifest, canonical_row
 from agelens.datasets.manifest_file import from_lines, to_lines
 from agelens.datasets.pictures import Pictures
-from agelens.datasets.prepare import PrepareOptions, Progress, Source, check_rows, import_source
+from agelens.datasets.prepare import ImportedSet, PrepareOptions, check_rows, import_source
 from agelens.datasets.rows import Row
-from agelens.datasets.scan import default_workers, ordered, read_picture, unreadable, with_groups
+from agelens.datasets.scan import Progress, default_workers, ordered, read_picture, unreadable, with_groups
 from agelens.datasets.stage import Stage, StagedPicture
 from agelens.errors import DamagedDatasetError, InputError, MissingPackageError, NotFoundError, UsageError
 from agelens.outfile import typed_output_errors
@@ -214,7 +215,7 @@ def find_compressor() -> Callable[[bytes], bytes]:
     return lambda content: isal_zlib.compress(content, 1)
 
 
-def _key(source: Source, size: int) -> bytes:
+def _key(source: ImportedSet, size: int) -> bytes:
     digest = hashlib.sha256(f"{FORMAT} {size} {source.pictures.root}".encode())
     for row in source.imported.rows:
         digest.update(canonical_row(row))
@@ -277,6 +278,6 @@ def _h5py() -> ModuleType:
     try:
         import h5py
     except ImportError as error:
-        raise MissingPackageError("an .h5 needs h5py: pip install 'agelens[train]'") from error
+        raise MissingPackageError(f"an .h5 needs h5py: {how_to_install('train', 'h5py')}") from error
     module: ModuleType = h5py
     return module

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -20,13 +20,11 @@ from agelens.datasets.kinds import find_importer
 from agelens.datasets.manifest import Columns, Manifest
 from agelens.datasets.pictures import Pictures, open_pictures, unpack
 from agelens.datasets.rows import Row, Tally
-from agelens.datasets.scan import scan_rows
+from agelens.datasets.scan import Progress, scan_rows
 from agelens.datasets.splits import assign_splits, drop_leaks, find_leaks, refuse_leaks
+from agelens.datasets.table import open_table
 from agelens.errors import EmptyDatasetError, NotFoundError, UsageError
 from agelens.outfile import write_whole
-
-Progress = Callable[[int, int], None]
-"""Called with how many pictures are done, of how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,7 @@ class PrepareOptions:
         workers: Threads that decode; None: one for each processor.
         report: Where the counts go as JSON, whether or not the preparation succeeds.
         work: Folder to unpack a compressed archive into.
-        root: Table: folder or archive that the paths are relative to; the table's own folder by default.
+        root: Table: folder or archive that the paths are relative to; None: the table's own folder.
         size: Pack: side of the square pictures in pixels.
     """
 
@@ -62,7 +60,7 @@ class PrepareOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ImportedSet:
     """An imported set before its pictures were looked at."""
 
     kind: str
@@ -108,30 +106,33 @@ def prepare(
     return check_rows(source, rows, options)
 
 
-def import_source(kind: str, path: Path, importing: ImportOptions, options: PrepareOptions) -> Source:
+def import_source(kind: str, path: Path, importing: ImportOptions, options: PrepareOptions) -> ImportedSet:
     """Read the labels of a data set and find its pictures, without decoding any.
 
     Raises:
         As `prepare`, leaks apart.
     """
     importer = find_importer(kind)
-    root = path
+    root, where = path, "Give the folder that holds them"
+    pictures: Pictures | None = None
     if kind == "table":
         if not path.is_file():
             raise NotFoundError(f"there is no table {path}. Give a CSV, TSV, JSON Lines or Parquet file")
         importing = replace(importing, labels=path)
+        where = "Say which folder or archive the table's paths are relative to (--root FOLDER)"
         root = options.root or path.parent
+        pictures = open_table(path, importing) if options.root is None else None
     elif options.work is not None and path.is_file():
         root = unpack(path, options.work)
-    pictures = open_pictures(root)
+    pictures = pictures or open_pictures(root)
     imported = importer(pictures, importing)
     write_report(imported.tally, options.report)
-    refuse_missing(imported.tally, importing, pictures)
+    refuse_missing(imported.tally, importing, pictures, where)
     _refuse_nothing(imported.rows, imported.tally, path)
-    return Source(kind.lower().replace("-", "_"), path, pictures, imported, importing)
+    return ImportedSet(kind.lower().replace("-", "_"), path, pictures, imported, importing)
 
 
-def check_rows(source: Source, rows: list[Row], options: PrepareOptions) -> Manifest:
+def check_rows(source: ImportedSet, rows: list[Row], options: PrepareOptions) -> Manifest:
     """Rows with hashes -> the manifest: conflicts, splits, leaks, provenance.
 
     Raises:
@@ -217,7 +218,7 @@ def _without(manifest: Manifest, indices: np.ndarray[Any, np.dtype[Any]], tally:
     return manifest.take(keep) if not keep.all() else manifest
 
 
-def _recorded(source: Source, options: PrepareOptions) -> dict[str, Any]:
+def _recorded(source: ImportedSet, options: PrepareOptions) -> dict[str, Any]:
     plain = {**asdict(source.importing), **asdict(options)}
     for private in ("workers", "report", "work"):
         plain.pop(private)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 KnownGender = Literal["female", "male"]
 
-OLDEST = 120.0
+OLDEST_LABEL = 120.0
 """The upper end of an open band, and the highest age that any importer believes."""
 
 
@@ -56,8 +56,12 @@ class Row:
     def __post_init__(self) -> None:
         if (self.age_low is None) != (self.age_high is None):
             raise ValueError(f"an age band has both ends or none, got {self.age_low} to {self.age_high}")
-        if self.age_low is not None and self.age_high is not None and not 0 <= self.age_low <= self.age_high <= OLDEST:
-            raise ValueError(f"an age band lies within 0 to {OLDEST:.0f}, got {self.age_low} to {self.age_high}")
+        if (
+            self.age_low is not None
+            and self.age_high is not None
+            and not 0 <= self.age_low <= self.age_high <= OLDEST_LABEL
+        ):
+            raise ValueError(f"an age band lies within 0 to {OLDEST_LABEL:.0f}, got {self.age_low} to {self.age_high}")
         if self.gender not in (None, "female", "male"):
             raise ValueError(f"a gender is 'female', 'male' or None, got {self.gender!r}")
 

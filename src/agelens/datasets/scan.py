@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,11 +11,15 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image as PillowImage
 
+from agelens.cores import count_cores
 from agelens.datasets.duplicates import group_duplicates, hash_picture
 from agelens.datasets.pictures import Pictures
 from agelens.datasets.rows import Row, Tally
 from agelens.decode import decode
 from agelens.errors import InputError
+
+Progress = Callable[[int, int], None]
+"""Called with how many pictures are done, of how many."""
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
@@ -38,8 +41,7 @@ class Scanned:
 
 def default_workers() -> int:
     """As many threads as there are processors for this process, eight at most."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(available, 8)
+    return min(count_cores(), 8)
 
 
 def ordered(work: Callable[[Given], Made], given: Sequence[Given], workers: int) -> Iterator[Made]:

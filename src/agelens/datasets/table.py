@@ -8,13 +8,16 @@ it must be said (`--gender-code 0=male`).
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from agelens.datasets.folder import SPLITS
 from agelens.datasets.importing import NO_PICTURE, Imported, ImportOptions
 from agelens.datasets.label_table import TextRow, find_column, read_table
 from agelens.datasets.labels import Band, parse_age, parse_gender, parse_mangled_age, write_age
-from agelens.datasets.pictures import NameIndex, Pictures, is_picture
+from agelens.datasets.pictures import FolderPictures, NameIndex, Pictures, is_picture
 from agelens.datasets.rows import KnownGender, Row, Tally
 from agelens.errors import UnreadableLabelsError, UsageError
 
@@ -34,8 +37,68 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 MISSING = frozenset({"", "none", "nan", "null", "n/a", "na", "unknown", "u", "-1"})
 
 
+class TablePictures(FolderPictures):
+    """The pictures that a table names: by absolute paths, relative to its own folder, or somewhere below that.
+
+    Args:
+        labels: The table.
+        paths: Its paths as they stand there.
+
+    Attributes:
+        root: The deepest folder that all of them lie below.
+        places: Name, relative to `root`, of every path that is a file as it stands.
+    """
+
+    def __init__(self, labels: Path, paths: Iterable[str]) -> None:
+        folder = Path(os.path.normpath(labels.expanduser().absolute().parent))
+        given = list(dict.fromkeys(paths))
+        files = {path: file for path in given if (file := _resolve(folder, path))}
+        outside = [file.parent for file in files.values() if not file.is_relative_to(folder)]
+        super().__init__(Path(os.path.commonpath([folder, *outside])))
+        self.places = {path: file.relative_to(self.root).as_posix() for path, file in files.items()}
+        # Only where a path is no file as it stands, the folders below the table are searched for one that it may mean.
+        others = FolderPictures(folder).names() if len(files) < len(given) else []
+        below = folder.relative_to(self.root)
+        self._names = sorted({*self.places.values(), *((below / name).as_posix() for name in others)})
+
+    def names(self) -> list[str]:
+        return self._names
+
+
+def _resolve(folder: Path, path: str) -> Path | None:
+    """The file that a path is, from the table's folder; None where there is none."""
+    joined = folder / path.replace("\\", "/")
+    tidy = Path(os.path.normpath(joined))
+    try:
+        return tidy if tidy.is_file() else joined.resolve() if joined.is_file() else None
+    except (OSError, ValueError):  # a name that no file can have
+        return None
+
+
+def open_table(labels: Path, options: ImportOptions) -> TablePictures:
+    """The pictures of a table that lie wherever it says.
+
+    Raises:
+        UnreadableLabelsError: The table can't be read, holds no rows, or has no column of paths.
+    """
+    table = _read(labels)
+    column = _find_columns(table[0], options, str(labels))["path"]
+    return TablePictures(labels, (label[column] for label in table))
+
+
+def _read(labels: Path) -> list[TextRow]:
+    table = list(read_table(labels))
+    if not table:
+        raise UnreadableLabelsError(f"{labels} holds no rows")
+    return table
+
+
 def import_table(pictures: Pictures, options: ImportOptions) -> Imported:
-    """Read a table of labels; `options.labels` is its file, `pictures` what its paths are relative to.
+    """Read a table of labels.
+
+    Args:
+        pictures: Those of `open_table`, or of the folder or archive that the paths are relative to.
+        options: `labels` is the table.
 
     Raises:
         UsageError: No table is given, or `columns` names an unknown role.
@@ -43,17 +106,16 @@ def import_table(pictures: Pictures, options: ImportOptions) -> Imported:
     """
     if options.labels is None:
         raise UsageError("a table is needed: agelens prepare table FILE.csv -o OUT")
-    table = list(read_table(options.labels))
-    if not table:
-        raise UnreadableLabelsError(f"{options.labels} holds no rows")
-    columns = _find_columns(table[0], options)
+    table = _read(options.labels)
+    columns = _find_columns(table[0], options, str(options.labels))
+    places = pictures.places if isinstance(pictures, TablePictures) else {}
     index = NameIndex(pictures, [name for name in pictures.names() if is_picture(name)])
     tally = Tally(rows=len(table))
     rows = []
     for label in table:
         file = label[columns["path"]]
         known = {role: label[name] for role, name in columns.items()}
-        path = index.find(file)
+        path = places.get(file) or index.find(file)
         if path is None:
             tally.drop(NO_PICTURE, file)
         elif row := _row(path, known, options, tally):
@@ -61,8 +123,7 @@ def import_table(pictures: Pictures, options: ImportOptions) -> Imported:
     return Imported(rows, tally)
 
 
-def _find_columns(first: TextRow, options: ImportOptions) -> dict[str, str]:
-    source = str(options.labels)
+def _find_columns(first: TextRow, options: ImportOptions, source: str) -> dict[str, str]:
     unknown = set(options.columns) - set(COLUMNS)
     if unknown:
         raise UsageError(f"{', '.join(sorted(unknown))} is no role of a column. There are: {', '.join(COLUMNS)}")

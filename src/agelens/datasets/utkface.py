@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 
 from agelens.datasets.importing import Imported, ImportOptions
 from agelens.datasets.pictures import Pictures, is_picture
-from agelens.datasets.rows import OLDEST, KnownGender, Row, Tally
+from agelens.datasets.rows import OLDEST_LABEL, KnownGender, Row, Tally
 from agelens.errors import WrongLayoutError
 
 RACES = ("White", "Black", "Asian", "Indian", "Other")
@@ -61,7 +61,7 @@ def _row(path: str, name: str, tally: Tally) -> Row | None:
     else:
         tally.drop("the name is not age_gender_race_date", path)
         return None
-    if age > OLDEST:
-        tally.drop(f"age over {OLDEST:.0f}", path)
+    if age > OLDEST_LABEL:
+        tally.drop(f"age over {OLDEST_LABEL:.0f}", path)
         return None
     return Row(dataset="utkface", path=path, age_low=age, age_high=age, gender=gender, race=race)

@@ -90,7 +90,7 @@ def _read_jpeg(data: bytes) -> Container:
     *segments, (_, scan, _) = _segments(data)
     bodies = [(marker, data[start + 4 : end]) for marker, start, end in segments]
     kept = [data[start:end] for marker, start, end in segments if marker not in _DROPPED]
-    tail = [data[scan:]]
+    tail: list[bytes | memoryview] = [memoryview(data)[scan:]]
     if data.rfind(_EOI, scan) < 0:
         # Some cameras leave the end marker out after a complete picture. Where all of it is in one scan, whether it is
         # complete shows once it is decoded; but the zeros of a file that was never filled would be taken for pixels.

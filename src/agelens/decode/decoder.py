@@ -157,9 +157,10 @@ def from_pil(image: PillowImage.Image) -> Image:
         exif = image.info.get("exif")
         # Pillow turns TIFF pictures itself while it loads them.
         orientation = read_orientation(exif) if isinstance(exif, bytes) and kind != "TIFF" else 1
-        pixels = _turn(rgb, orientation)
-    height, width = pixels.shape[:2]
-    return Image(pixels, width, height, kind, frames)
+        upright = _turn(rgb, orientation)
+        if upright is image:  # which belongs to the caller, who may go on to draw on it
+            upright = image.copy()
+    return Image(upright, upright.width, upright.height, kind, frames)
 
 
 def _count_frames(image: PillowImage.Image) -> int:
@@ -228,11 +229,11 @@ def _load(opened: Opened, divisor: int) -> Image:
             check_size(width, height, Limits(max_pixels=_ANY))
         if container.format in {"JPEG", "MPO"} and _ends_undecoded(image, container, divisor):
             raise TruncatedImageError("the picture's data ends early and was closed there; copy or download it again")
-        pixels = _turn(to_srgb(image, container.profile), container.orientation)
+        upright = _turn(to_srgb(image, container.profile), container.orientation)
     if container.orientation >= 5:
         width, height = height, width
     finer = partial(_decode_again, container) if divisor > 1 else None
-    return Image(pixels, width, height, container.format, container.frames, finer)
+    return Image(upright, width, height, container.format, container.frames, finer)
 
 
 def _decode_again(container: Container, scale: float) -> Image:
@@ -242,9 +243,8 @@ def _decode_again(container: Container, scale: float) -> Image:
     return _load(opened, next(d for d in _DIVISORS if d == 1 or 1 / d >= scale - 1e-9))
 
 
-def _turn(image: PillowImage.Image, orientation: int) -> Pixels:
-    upright = image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
-    return np.asarray(upright)
+def _turn(image: PillowImage.Image, orientation: int) -> PillowImage.Image:
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
 def _ends_undecoded(image: PillowImage.Image, container: Container, divisor: int) -> bool:

@@ -20,6 +20,7 @@ from typing import Final
 from PIL import Image as PillowImage
 from PIL import ImageFile
 
+from agelens.advice import how_to_install
 from agelens.decode.containers import Container, read_orientation
 from agelens.errors import (
     CorruptImageError,
@@ -178,7 +179,7 @@ def _open_heic(container: Container) -> Opened:
     try:
         import pillow_heif
     except ImportError:
-        raise MissingExtraError("HEIC pictures need an extra: pip install 'agelens[heif]'") from None
+        raise MissingExtraError(f"HEIC pictures need pillow-heif: {how_to_install('heif', 'pillow-heif')}") from None
     opened = pillow_heif.open_heif(container.data, convert_hdr_to_8bit=True)
     # libheif turns the picture as the container's boxes say; the EXIF orientation beside them must not turn it twice.
     container = replace(container, frames=max(1, len(opened)), profile=opened.info.get("icc_profile"))

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image as PillowImage
 
+from agelens.detect.words import read_words
 from agelens.detect.yunet import Candidates
 from agelens.types import Box, Image
 
 if TYPE_CHECKING:
-    from agelens.detect.yunet import Floats
-    from agelens.types import Pixels
+    from agelens.detect.yunet import Floats, Planes
 
 MULTIPLE = 32
 GREY = 127
+WHOLE = 1e-3  # by which share a ratio of scales may miss a whole number
+SHIFTS = (16, 8, 0)  # of blue, green and red in a word
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +57,20 @@ class Frame:
         return np.stack([x + self.region.x, y + self.region.y], axis=-1).astype(np.float32)
 
 
-def lay_out(pixels: Pixels, held_scale: float, frame: Frame) -> Pixels:
+def lay_out(image: Image, frame: Frame) -> Planes:
     """Draws a frame's region on a canvas.
 
     Args:
-        pixels: RGB uint8, shape (h, w, 3): the picture as held.
-        held_scale: Held pixels per full-resolution pixel.
+        image: The picture; it is decoded again at a finer scale where the frame needs that.
         frame: What to draw. Where its region reaches beyond the picture the canvas is grey.
 
     Returns:
-        RGB uint8, both sides multiples of 32; the region starts at the top left, the rest is grey.
+        Blue, green and red planes, uint8, shape (3, H, W), both sides multiples of 32; the region starts at the top
+        left, the rest is grey.
     """
-    height, width = pixels.shape[:2]
+    held = image.at_scale(frame.scale)
+    width, height = held.size
+    held_scale = held.scale
     region, scale = frame.region, frame.scale
     canvas_width, canvas_height = round(region.width * scale), round(region.height * scale)
     # The part of the region that the picture covers, in held pixels and on the canvas.
@@ -80,42 +84,51 @@ def lay_out(pixels: Pixels, held_scale: float, frame: Frame) -> Pixels:
 
     turned = frame.turns % 2 == 1
     shown_width, shown_height = (canvas_height, canvas_width) if turned else (canvas_width, canvas_height)
-    canvas = np.empty((_round_up(shown_height), _round_up(shown_width), 3), np.uint8)
-    canvas[shown_height:] = GREY
-    canvas[:shown_height, shown_width:] = GREY
-    shown = canvas[:shown_height, :shown_width]
-    target = np.rot90(shown, -frame.turns)
-    if (part_width, part_height) != (canvas_width, canvas_height):
-        target[:] = GREY
+    canvas = np.empty((3, _round_up(shown_height), _round_up(shown_width)), np.uint8)
+    if canvas.shape[1:] != (part_height, part_width) or turned:
+        canvas.fill(GREY)
+    target = canvas[:, :shown_height, :shown_width]
+    target = turn(target, -frame.turns) if frame.turns else target
     if x1 > x0 and y1 > y0 and part_width > 0 and part_height > 0:
-        part = _resample(pixels, (x0, y0, x1, y1), (part_width, part_height))
-        target[top : top + part_height, left : left + part_width] = part
+        words = read_words(_resample(held, (x0, y0, x1, y1), (part_width, part_height)))
+        for plane, shift in zip(target[:, top : top + part_height, left : left + part_width], SHIFTS, strict=True):
+            np.copyto(plane, words >> shift if shift else words, casting="unsafe")  # the lowest byte of each
     return canvas
 
 
+def turn(planes: Planes, turns: int) -> Planes:
+    """Planes, shape (3, H, W), after so many quarter turns, counter-clockwise: a view."""
+    return np.rot90(planes, turns, axes=(1, 2))
+
+
 def shrink(image: Image, scale: float) -> Image:
-    """The whole picture held at another scale; a large one is averaged over whole pixels first."""
+    """The whole picture held at another scale; where that is a whole part of what is held, by averaging whole pixels.
+
+    The last row and column of averages may lie partly beyond the picture. The result then counts as that much larger,
+    so that its scale is true.
+    """
     held = image.at_scale(scale)
+    picture, ratio = held.picture, held.scale / scale
+    divisor = round(ratio)
+    if divisor > 1 and abs(ratio - divisor) < WHOLE * divisor:
+        picture = picture.reduce(divisor)
+        width, height = (max(round(side * divisor / held.scale), 1) for side in picture.size)
+        return Image(picture, width, height)
     width, height = (max(round(side * scale), 1) for side in (image.width, image.height))
-    pixels = held.pixels
-    divisor = pixels.shape[1] // width
-    if divisor > 1 and abs(divisor * width - pixels.shape[1]) < divisor:
-        pixels = np.asarray(PillowImage.fromarray(pixels).reduce(divisor))
-    elif (width, height) != (pixels.shape[1], pixels.shape[0]):
-        kind = PillowImage.Resampling.BOX if width < pixels.shape[1] else PillowImage.Resampling.BILINEAR
-        pixels = np.asarray(PillowImage.fromarray(pixels).resize((width, height), kind, reducing_gap=1.0))
-    return Image(pixels, image.width, image.height)
+    if (width, height) != picture.size:
+        kind = PillowImage.Resampling.BOX if width < picture.width else PillowImage.Resampling.BILINEAR
+        picture = picture.resize((width, height), kind, reducing_gap=1.0)
+    return Image(picture, image.width, image.height)
 
 
-def _resample(pixels: Pixels, box: tuple[float, float, float, float], size: tuple[int, int]) -> Pixels:
-    """A rectangle of the picture at another size, antialiased; a copy is made only of the rectangle."""
+def _resample(held: Image, box: tuple[float, float, float, float], size: tuple[int, int]) -> PillowImage.Image:
+    """A rectangle of what is held at another size, antialiased; a copy is made only of the rectangle."""
     x0, y0, x1, y1 = math.floor(box[0]), math.floor(box[1]), math.ceil(box[2]), math.ceil(box[3])
-    part = pixels[y0:y1, x0:x1]
-    if size == (x1 - x0, y1 - y0):
+    part = held.cut(x0, y0, x1, y1)
+    if size == part.size:
         return part
-    picture = PillowImage.fromarray(np.ascontiguousarray(part))
     inner = (box[0] - x0, box[1] - y0, box[2] - x0, box[3] - y0)
-    return np.asarray(picture.resize(size, PillowImage.Resampling.BILINEAR, box=inner, reducing_gap=1.0))
+    return part.resize(size, PillowImage.Resampling.BILINEAR, box=inner, reducing_gap=1.0)
 
 
 def _round_up(length: int) -> int:

@@ -10,13 +10,13 @@ picture searched more closely, in tiles.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from agelens.detect.boxes import intersect, measure, suppress
-from agelens.detect.canvas import Frame, lay_out, shrink
+from agelens.detect.canvas import Frame, lay_out, shrink, turn
 from agelens.detect.yunet import NOTHING, Candidates, YuNet, join
 from agelens.types import Box, Detection, Image
 
@@ -111,15 +111,14 @@ class FaceDetector:
         if longer <= SMALL_PICTURE:
             return [shrink(image, NEAR / longer)]
         far = shrink(image, choose_scale(longer))
-        shown = max(far.pixels.shape[:2])
+        shown = max(far.size)
         return [far, shrink(far, far.scale / max(round(shown / NEAR), 1))]
 
     def _look_whole(self, view: Image, turns: int = 0) -> Candidates:
         return self._look(view, Frame(Box(0.0, 0.0, view.width, view.height), view.scale, turns))
 
     def _look(self, image: Image, frame: Frame) -> Candidates:
-        held = image.at_scale(frame.scale)
-        return frame.carry_back(self.network.look(lay_out(held.pixels, held.scale, frame), FLOOR))
+        return frame.carry_back(self.network.look(lay_out(image, frame), FLOOR))
 
     @staticmethod
     def _merge(found: Candidates) -> Candidates:
@@ -154,17 +153,18 @@ class FaceDetector:
     def _look_close(self, image: Image, candidate: Candidates, *, turned_too: bool) -> Candidates:
         """The best reading of one candidate, upright or turned; empty where there is none."""
         region = _square(candidate, CLOSE_UP_MARGIN)
-        best, best_score = NOTHING, 0.0
-        for turns in range(4 if turned_too else 1):
-            readings = self._look(image, Frame(region, CLOSE_UP / region.width, turns))
-            reading = _agreeing(readings, candidate, AGREEMENT_TURNED if turns else AGREEMENT)
-            score = float(reading.scores[0]) if len(reading) else 0.0
-            if turns and score < max(SURE_TURNED, best_score + UPRIGHT_BONUS):
-                continue
-            if score > best_score:
-                best, best_score = reading, score
-            if not turns and best_score >= CERTAIN:
-                break
+        upright = Frame(region, CLOSE_UP / region.width)
+        canvas = lay_out(image, upright)
+        best = _agreeing(upright.carry_back(self.network.look(canvas, FLOOR)), candidate, AGREEMENT)
+        best_score = _best_score(best)
+        if turned_too and best_score < CERTAIN:
+            frames = [replace(upright, turns=turns) for turns in (1, 2, 3)]
+            looks = self.network.look_at_all(np.stack([turn(canvas, frame.turns) for frame in frames]), FLOOR)
+            for frame, readings in zip(frames, looks, strict=True):
+                reading = _agreeing(frame.carry_back(readings), candidate, AGREEMENT_TURNED)
+                score = _best_score(reading)
+                if score >= max(SURE_TURNED, best_score + UPRIGHT_BONUS):
+                    best, best_score = reading, score
         first_score, least = float(candidate.scores[0]), self.options.min_score
         if best_score >= (least if first_score >= least else max(least, SURE)):
             return best
@@ -281,6 +281,10 @@ def _agreeing(readings: Candidates, candidate: Candidates, agreement: float = AG
     union = measure(candidate.boxes)[0] + measure(readings.boxes) - shared
     agrees = np.flatnonzero(shared > agreement * union)
     return readings.take(agrees[[int(np.argmax(readings.scores[agrees]))]]) if agrees.size else NOTHING
+
+
+def _best_score(found: Candidates) -> float:
+    return float(found.scores[0]) if len(found) else 0.0
 
 
 def _clip(found: Candidates, row: int, image: Image) -> Box | None:

@@ -44,7 +44,9 @@ def find_leak_reasons(
     if whole.leaky:
         yield "the data set was prepared with leaks between its splits allowed"
     trained = spec.recipe.get(DATA_KEY, [])
-    fingerprints = {str(entry) for entry in trained} if isinstance(trained, list) else {str(trained)}
+    # The first exports wrote all that they knew of the data here.
+    listed = trained if isinstance(trained, list) else [trained]
+    fingerprints = {str(entry.get("fingerprint")) if isinstance(entry, dict) else str(entry) for entry in listed}
     left_out = str(spec.recipe.get(HELD_OUT_KEY, ""))
     if held_out is not None and left_out and left_out != held_out:
         yield f"the model {spec.name} stands for {held_out!r} but was trained with it: it left out {left_out!r}"

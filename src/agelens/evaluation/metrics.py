@@ -78,26 +78,9 @@ def calibration_error(confidence: Floats, right: NDArray[np.bool_], bins: int = 
     return float(error)
 
 
-def measure_intervals(low: Floats, high: Floats, ages: Floats) -> dict[str, float]:
-    """Share of ages inside [low, high], and the mean width in years."""
-    known = ~np.isnan(ages)
-    if not known.any():
-        return {}
-    inside = (low[known] <= ages[known]) & (ages[known] <= high[known])
-    return {"coverage": float(inside.mean()), "width": float((high[known] - low[known]).mean())}
-
-
 def worst_slice(right: NDArray[np.bool_], slices: NDArray[Any], least: int = 50) -> float | None:
     """The lowest accuracy of all slices with at least `least` faces; None where there are fewer than two."""
     names = [name for name in np.unique(slices) if name and (slices == name).sum() >= least]
     if len(names) < 2:
         return None
     return float(min(right[slices == name].mean() for name in names))
-
-
-def bootstrap_half_width(values: Floats, *, rounds: int = 1000, seed: int = 0) -> float:
-    """Half the width of the 95% bootstrap interval of a mean."""
-    rng = np.random.default_rng(seed)
-    means = [values[rng.integers(0, len(values), len(values))].mean() for _ in range(rounds)]
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float((high - low) / 2)

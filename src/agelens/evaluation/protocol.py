@@ -10,17 +10,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+from agelens.datasets.rows import OLDEST_LABEL
 from agelens.errors import NotFoundError, UsageError
-from agelens.groups import ADIENCE, ADIENCE12, DECADES, FAIRFACE, NAMED, UTK
+from agelens.groups import NAMED
 
-BANDS: Mapping[str, tuple[tuple[int, int | None], ...]] = {
-    "adience": ADIENCE,
-    "adience12": ADIENCE12,
-    "fairface": FAIRFACE,
-    "utk": UTK,
-    "decades": DECADES,
-}
-OPEN_END = 120.0
 DEFAULTS = {
     "adience": "adience5-zero-shot",
     "utkface": "utkface",
@@ -81,7 +74,7 @@ class Protocol:
     @property
     def bands(self) -> tuple[tuple[float, float], ...]:
         """First and last year of each age group, an open end as 120."""
-        return tuple((float(low), OPEN_END if high is None else float(high)) for low, high in BANDS[self.groups])
+        return NAMED[self.groups].close(OLDEST_LABEL)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -115,10 +108,10 @@ class Protocol:
             protocol = Protocol(**given)
         except TypeError as error:
             raise UsageError(f"the protocol {name} is incomplete or wrong: {error}") from error
-        if protocol.groups not in BANDS or protocol.ages not in ("years", "bands"):
+        if protocol.groups not in NAMED or protocol.ages not in ("years", "bands"):
             raise UsageError(
                 f"the protocol {name} asks for {protocol.ages!r} by {protocol.groups!r}; there are years and bands, by"
-                f" {', '.join(BANDS)}"
+                f" {', '.join(NAMED)}"
             )
         return protocol
 

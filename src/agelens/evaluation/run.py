@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -30,11 +30,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from agelens.datasets.manifest import Manifest
+    from agelens.datasets.scan import Progress
     from agelens.estimate import Estimator
     from agelens.evaluation.gather import PixelsOf
     from agelens.evaluation.predictions import Predictions
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)

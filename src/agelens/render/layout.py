@@ -41,15 +41,6 @@ class Plate:
     width: int
     height: int
 
-    def meets(self, box: Box | Plate) -> bool:
-        """Whether the two share any area."""
-        return (
-            self.x < box.x + box.width
-            and box.x < self.x + self.width
-            and self.y < box.y + box.height
-            and box.y < self.y + self.height
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Level:

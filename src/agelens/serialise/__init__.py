@@ -1,10 +1,11 @@
 """Report -> JSON, JSON Lines, CSV, Parquet, or a table for people; and back."""
 
-from agelens.serialise.record import COLUMNS, read_jsonl, report_from_dict, to_record, to_rows
+from agelens.serialise.record import COLUMNS, VIDEO_COLUMNS, read_jsonl, report_from_dict, to_record, to_rows
 from agelens.serialise.writers import Format, Writer, format_of, open_writer
 
 __all__ = [
     "COLUMNS",
+    "VIDEO_COLUMNS",
     "Format",
     "Writer",
     "format_of",

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TextIO
 
+from agelens.advice import how_to_install
 from agelens.errors import MissingPackageError, UsageError
-from agelens.outfile import Closing, Target, to_output_error
-from agelens.serialise.record import COLUMNS, Row, encode_text, to_record, to_rows
+from agelens.outfile import Closing, Target
+from agelens.serialise.record import Row, encode_text, to_record, to_rows
 from agelens.types import SCHEMA, Report
 
 _ROWS_IN_GROUP = 16_384
@@ -20,28 +20,28 @@ _ROWS_IN_GROUP = 16_384
 class ParquetWriter(Closing):
     """Rows gather until they fill a row group, so memory stays bounded; the footer is written at the end."""
 
-    def __init__(self, path: Path | None, stream: TextIO | None) -> None:
+    def __init__(self, path: Path | None, stream: TextIO | None, columns: Mapping[str, type]) -> None:
         try:
             import pyarrow as pa
             from pyarrow import parquet
         except ImportError as error:
-            raise MissingPackageError("Parquet needs pyarrow: pip install 'agelens[parquet]'") from error
+            raise MissingPackageError(f"Parquet needs pyarrow: {how_to_install('parquet', 'pyarrow')}") from error
         self._arrow = pa
         types = {str: pa.string(), int: pa.int32(), float: pa.float64()}
-        fields = [pa.field(name, types[kind]) for name, kind in COLUMNS.items()]
+        fields = [pa.field(name, types[kind]) for name, kind in columns.items()]
         self._schema = pa.schema(fields, metadata={"agelens.schema": SCHEMA})
+        super().__init__(str(path) if path else str(getattr(stream, "name", "the stream")))
+        self._stream = stream  # a text stream that nobody holds closes its bytes
         self._rows: list[Row] = []
-        self._closed = False
-        self._name = str(path) if path else str(getattr(stream, "name", "the stream"))
         self._target = Target(path) if path else None
         with self._typed_errors():
-            self._sink = self._open(stream)
+            self._sink = self._open()
             self._file = parquet.ParquetWriter(self._sink, self._schema, compression="zstd")
 
-    def _open(self, stream: TextIO | None) -> IO[bytes]:
+    def _open(self) -> IO[bytes]:
         sink: IO[bytes]
         if self._target is None:
-            binary = getattr(stream, "buffer", None)
+            binary = getattr(self._stream, "buffer", None)
             if binary is None:
                 raise UsageError("Parquet is bytes: give the name of a file, or a stream that takes bytes")
             sink = self._arrow.PythonFile(binary, mode="w")
@@ -53,15 +53,14 @@ class ParquetWriter(Closing):
         return sink
 
     def write(self, report: Report) -> None:
-        if self._closed:
-            raise ValueError(f"{self._name} is closed")
+        self._check_open()
         self._rows += to_rows(to_record(report))
         if len(self._rows) >= _ROWS_IN_GROUP:
             with self._typed_errors():
                 self._flush()
 
     def _flush(self) -> None:
-        columns = {name: [_arrow_cell(row[name]) for row in self._rows] for name in COLUMNS}
+        columns = {name: [_arrow_cell(row[name]) for row in self._rows] for name in self._schema.names}
         table = self._arrow.table(columns, schema=self._schema)
         before = self._sink.tell()
         try:
@@ -71,33 +70,15 @@ class ParquetWriter(Closing):
             if self._sink.tell() > before:
                 self._rows = []
 
-    def close(self) -> None:
-        if self._closed:
-            return
-        with self._typed_errors():
-            if self._rows:
-                self._flush()
-            self._file.close()
-            self._closed = True
-            if self._target:
-                self._sink.close()
-                self._target.commit()
-            else:
-                self._sink.flush()
-
-    @contextlib.contextmanager
-    def _typed_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except BrokenPipeError:
-            self._closed = True
-            raise
-        except OSError as error:
-            self._closed = True
-            self._abandon()
-            if error.errno == errno.EPIPE:  # Arrow gives it as a plain OSError
-                raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from error
-            raise to_output_error(error, self._name) from error
+    def _complete(self) -> None:
+        if self._rows:
+            self._flush()
+        self._file.close()
+        if self._target:
+            self._sink.close()
+            self._target.commit()
+        else:
+            self._sink.flush()
 
     def _abandon(self) -> None:
         self._rows = []

@@ -4,7 +4,11 @@ A record is what `Report.to_dict` gives. Lengths and ages come back rounded to 2
 `distribution` and `image` are no part of it. Numbers are finite and of plain Python types, or there is no record.
 
 A row is one face: the names of the record joined by `_`, in the order of `COLUMNS`. A picture without faces, or with an
-error, gives one row whose face columns are empty. `face` counts from 0, as the list `faces` does.
+error, gives one row whose face columns are empty. `face` counts from 0, as the list `faces` does, so that rows, crops
+and `faces[n]` join without adding one.
+
+Years are the middle of the whole distribution of ages (the mean or the median, as the model says), the group is the one
+that holds most of it: where the distribution is broad or leans to one side, years may lie outside the group.
 """
 
 from __future__ import annotations
@@ -50,6 +54,16 @@ COLUMNS: dict[str, type] = {
 }
 """The columns of CSV and Parquet and the type of each; every one may be empty."""
 
+VIDEO_COLUMNS: dict[str, type] = {
+    **dict(itertools.islice(COLUMNS.items(), 2)),
+    "frame": int,
+    "time_seconds": float,
+    **dict(itertools.islice(COLUMNS.items(), 2, 5)),
+    "track": int,
+    **dict(itertools.islice(COLUMNS.items(), 5, None)),
+}
+"""The columns of the frames of a video."""
+
 _Kind = TypeVar("_Kind")
 Record = dict[str, Any]
 Row = dict[str, Any]
@@ -68,9 +82,13 @@ def to_record(report: Report) -> Record:
 
 
 def to_rows(record: Mapping[str, Any]) -> list[Row]:
-    """The rows of a record: one a face, or one without a face; keys as in `COLUMNS`, None where there is nothing."""
-    shared: Row = dict.fromkeys(COLUMNS)
+    """The rows of a record: one a face, or one without a face; None where there is nothing.
+
+    Keys are as in `COLUMNS`; a frame of a video has those of `VIDEO_COLUMNS`.
+    """
+    shared: Row = dict.fromkeys(VIDEO_COLUMNS if "frame" in record else COLUMNS)
     shared |= {name: record[name] for name in ("schema", "source", "width", "height")}
+    shared |= {name: record[name] for name in ("frame", "time_seconds") if name in record}
     shared |= _joined("model", record["model"]) | _joined("error", record["error"])
     return [shared | _face_cells(i, face) for i, face in enumerate(record["faces"])] or [shared]
 
@@ -85,6 +103,7 @@ def encode_text(text: str, encoding: str = "utf-8") -> bytes:
 
 def _face_cells(index: int, face: Mapping[str, Any]) -> Row:
     cells = {"face": index, "detection_score": face["detection_score"]}
+    cells |= {"track": face["track"]} if "track" in face else {}
     cells |= _joined("box", face["box"]) | _joined("age", face["age"]) | _joined("gender", face["gender"])
     # "gender_female_probability" is gender.female_probability joined: the rule holds without exception.
     for i, (x, y) in enumerate(face["landmarks"]):
@@ -135,6 +154,8 @@ def report_from_dict(record: Mapping[str, Any]) -> Report:
         faces=tuple(_face(_Reader(face, f"record.faces[{i}]")) for i, face in enumerate(faces)),
         model=ModelId(model.get("name", str), model.get("sha256", str)),
         error=Failure(error.get("code", str), error.get("message", str)) if error else None,
+        frame=None if record.get("frame") is None else reader.get("frame", int),
+        time_seconds=None if record.get("time_seconds") is None else reader.number("time_seconds"),
     )
 
 
@@ -149,6 +170,7 @@ def _face(reader: _Reader) -> Face:
         landmarks=tuple(_point(reader, item) for item in reader.get("landmarks", list)),
         age=_age(age) if age else None,
         gender=_gender(gender) if gender else None,
+        track=None if reader.values.get("track") is None else reader.get("track", int),
     )
 
 

@@ -1,13 +1,13 @@
-"""Records as a table for people: one line a face, written as soon as it is known."""
+"""Reports as a table for people: one line a face, written as soon as it is known."""
 
 from __future__ import annotations
 
 import io
 from typing import TextIO
 
-from agelens.serialise.record import Record, report_from_dict
-from agelens.types import Box, Face
-from agelens.wording import describe_age, describe_gender, describe_group
+from agelens.serialise.record import to_record
+from agelens.types import Box, Face, Report
+from agelens.wording import describe_age, describe_gender, describe_group, to_whole
 
 _TITLES = ("source", "face", "age", "gender", "box", "score")
 _WIDTHS = (0, 4, 12, 11, 19, 5)
@@ -23,7 +23,7 @@ class TableText:
     """A table of fixed columns, so that no line waits for another.
 
     On a terminal, colours are used and long names lose their beginning; elsewhere nothing is cut off. Faces are
-    numbered from 1. Characters of a name that do not print are escaped: a name cannot move the cursor.
+    numbered from 0, as everywhere. Characters of a name that do not print are escaped: a name cannot move the cursor.
 
     Args:
         stream: Where the table will go, or None for a file: tells the width, the colours and the characters to use.
@@ -51,25 +51,31 @@ class TableText:
         titles = [*_TITLES, "group"][: len(self._widths)]
         self.opening = self._line([(title, "bold") for title in titles])
 
-    def body(self, record: Record) -> str:
-        """The lines of one record."""
-        report = report_from_dict(record)
+    def body(self, report: Report) -> str:
+        """The lines of one report.
+
+        Raises:
+            RecordError: It holds what no record may hold.
+        """
+        to_record(report)
         source = _printable(report.source)
+        if report.time_seconds is not None:
+            source += f" {report.time_seconds:.2f} s"
         if report.error:
             said = f"{report.error.code}: {_printable(report.error.message)}"
             return self._line([(source, ""), (said, "red")])
         if not report.faces:
             return self._line([(source, ""), ("no face detected", "magenta")])
-        return "".join(self._line([(source, ""), *self._cells(i, f)]) for i, f in enumerate(report.faces, start=1))
+        return "".join(self._line([(source, ""), *self._cells(i, f)]) for i, f in enumerate(report.faces))
 
     def _cells(self, number: int, face: Face) -> list[tuple[str, str]]:
         gender = face.gender
         return [
-            (str(number), "dim"),
+            (str(number) if face.track is None else f"#{face.track}", "dim"),
             (describe_age(face.age) if face.age else "", "bold"),
             (describe_gender(gender) if gender else "", _COLOURS[gender.label] if gender else ""),
             (_describe_box(face.box), "dim"),
-            (f"{face.detection_score:.2f}", "dim"),
+            (f"{round(face.detection_score, 4):.2f}", "dim"),
             (_printable(describe_group(face.age)) if face.age else "", ""),
         ][: len(self._widths) - 1]
 
@@ -96,7 +102,8 @@ class TableText:
 
 
 def _describe_box(box: Box) -> str:
-    return f"{box.x:.0f},{box.y:.0f} {box.width:.0f}×{box.height:.0f}"
+    x, y, width, height = map(to_whole, (box.x, box.y, box.width, box.height))
+    return f"{x},{y} {width}×{height}"
 
 
 def _printable(text: str) -> str:

@@ -17,7 +17,6 @@ row, quoted where it holds a comma, a quote or a line break.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
@@ -27,14 +26,14 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Literal, Protocol, Self, TextIO, get_args
 
 from agelens.errors import UsageError
-from agelens.outfile import Closing, PartFile, to_output_error
+from agelens.outfile import Closing, PartFile
 from agelens.serialise.parquet import ParquetWriter
-from agelens.serialise.record import COLUMNS, Record, encode_text, to_record, to_rows
+from agelens.serialise.record import COLUMNS, VIDEO_COLUMNS, encode_text, to_record, to_rows
 from agelens.serialise.table import TableText
 from agelens.types import Report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable
 
 Format = Literal["jsonl", "json", "csv", "parquet", "table"]
 _BY_EXTENSION: dict[str, Format] = {
@@ -82,12 +81,15 @@ def format_of(path: str | os.PathLike[str]) -> Format | None:
     return _BY_EXTENSION.get(Path(path).suffix.lower())
 
 
-def open_writer(target: str | os.PathLike[str] | TextIO, file_format: Format | None = None) -> Writer:
+def open_writer(
+    target: str | os.PathLike[str] | TextIO, file_format: Format | None = None, *, video: bool = False
+) -> Writer:
     """Opens a writer.
 
     Args:
         target: The path of a file, or a text stream such as `sys.stdout`.
         file_format: By default that of the path's ending, and JSON Lines for a stream.
+        video: Whether the reports are of frames, which have more columns.
 
     Raises:
         UsageError: The format is unknown.
@@ -103,8 +105,8 @@ def open_writer(target: str | os.PathLike[str] | TextIO, file_format: Format | N
             f"{what}; end it with one of {' '.join(_BY_EXTENSION)}, or choose {', '.join(get_args(Format))}"
         )
     if chosen == "parquet":
-        return ParquetWriter(path, stream)
-    text: _Text = TableText(stream) if chosen == "table" else _TEXTS[chosen]()
+        return ParquetWriter(path, stream, VIDEO_COLUMNS if video else COLUMNS)
+    text = _make_text(chosen, stream, video=video)
     if isinstance(target, str | os.PathLike):
         return _TextWriter(_FileSink(Path(target)), text)
     encoding = target.encoding if chosen == "table" else None  # None for a stream in memory
@@ -115,7 +117,7 @@ def open_writer(target: str | os.PathLike[str] | TextIO, file_format: Format | N
 
 
 class _Text(Protocol):
-    """How records become text.
+    """How reports become text.
 
     Attributes:
         opening: Comes first, even without any record.
@@ -129,42 +131,47 @@ class _Text(Protocol):
     closing: str
     keepable: bool
 
-    def body(self, record: Record) -> str: ...
+    def body(self, report: Report) -> str: ...
 
 
 class _JsonLines:
     opening = separator = closing = ""
     keepable = True
 
-    def body(self, record: Record) -> str:
-        return _to_json(record) + "\n"
+    def body(self, report: Report) -> str:
+        return _to_json(report) + "\n"
 
 
 class _JsonArray:
     opening, separator, closing = "[\n", ",\n", "\n]\n"
     keepable = False
 
-    def body(self, record: Record) -> str:
-        return _to_json(record)
+    def body(self, report: Report) -> str:
+        return _to_json(report)
 
 
 class _CsvRows:
     separator = closing = ""
     keepable = True
 
-    def __init__(self) -> None:
-        self.opening = _csv_line(COLUMNS)
+    def __init__(self, columns: Iterable[str]) -> None:
+        self.opening = _csv_line(columns)
 
-    def body(self, record: Record) -> str:
-        return "".join(_csv_line(row.values()) for row in to_rows(record))
-
-
-_TEXTS: dict[str, Callable[[], _Text]] = {"jsonl": _JsonLines, "json": _JsonArray, "csv": _CsvRows}
+    def body(self, report: Report) -> str:
+        return "".join(_csv_line(row.values()) for row in to_rows(to_record(report)))
 
 
-def _to_json(record: Record) -> str:
+def _make_text(chosen: Format, stream: TextIO | None, *, video: bool) -> _Text:
+    if chosen == "table":
+        return TableText(stream)
+    if chosen == "csv":
+        return _CsvRows(VIDEO_COLUMNS if video else COLUMNS)
+    return _JsonArray() if chosen == "json" else _JsonLines()
+
+
+def _to_json(report: Report) -> str:
     # allow_nan stays a second guard behind to_record.
-    return json.dumps(record, ensure_ascii=False, allow_nan=False)
+    return json.dumps(to_record(report), ensure_ascii=False, allow_nan=False)
 
 
 def _csv_line(cells: Iterable[object]) -> str:
@@ -242,37 +249,22 @@ class _StreamSink:
 
 class _TextWriter(Closing):
     def __init__(self, sink: _Sink, text: _Text) -> None:
+        super().__init__(sink.name)
         self._sink = sink
         self._text = text
-        self._closed = False
         with self._typed_errors():
             sink.write(text.opening)
         self._opened = sink.size
 
     def write(self, report: Report) -> None:
-        if self._closed:
-            raise ValueError(f"{self._sink.name} is closed")
-        body = self._text.body(to_record(report))
+        self._check_open()
+        body = self._text.body(report)
         with self._typed_errors():
             self._sink.write(body if self._sink.size == self._opened else self._text.separator + body)
 
-    def close(self) -> None:
-        if self._closed:
-            return
-        with self._typed_errors():
-            self._sink.write(self._text.closing)
-            self._sink.finish()
-        self._closed = True
+    def _complete(self) -> None:
+        self._sink.write(self._text.closing)
+        self._sink.finish()
 
-    @contextlib.contextmanager
-    def _typed_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except BrokenPipeError:
-            self._closed = True
-            raise
-        except OSError as error:
-            self._closed = True
-            kept = self._sink.abandon(keep=self._text.keepable)
-            note = f"; the records before that are in {kept}" if kept else ""
-            raise to_output_error(error, self._sink.name, note) from error
+    def _abandon(self) -> Path | None:
+        return self._sink.abandon(keep=self._text.keepable)

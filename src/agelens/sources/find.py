@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from agelens.advice import either_way
 from agelens.errors import (
     FolderGivenError,
     InputError,
@@ -70,7 +71,8 @@ class Source:
         if self.path is not None:
             return _read_file(self.path, limits)
         if not self.allow_url:
-            raise UrlNotAllowedError(f"{self.name!r} is a web address: allow it with --allow-url, or download it")
+            how = either_way("--allow-url", "find_sources(..., allow_url=True)")
+            raise UrlNotAllowedError(f"{self.name!r} is a web address: download it, or allow it ({how})")
         from agelens.sources.web import fetch
 
         return fetch(self.name, limits)

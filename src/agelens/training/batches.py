@@ -51,6 +51,10 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         return Batch(*(getattr(self, name).to(device, non_blocking=True) for name in self.__slots__))
 
+    def pin(self) -> Batch:
+        """The same in memory that a GPU fetches from by itself, while the processor goes on."""
+        return Batch(*(getattr(self, name).pin_memory() for name in self.__slots__))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lessons:
@@ -110,6 +114,7 @@ class BatchMaker:
         team = team or Team()
         self.lessons, self.size, self.batch, self.augment, self.seed = lessons, network.side, batch, augment, seed
         self._mean, self._factor = np.array(network.mean, np.float32), 1 / np.array(network.scale, np.float32)
+        self._pins = team.device.type == "cuda"
         self._whole, self._mine = batch * team.world, slice(team.rank * batch, (team.rank + 1) * batch)
         self.steps_per_epoch = max(len(lessons.rows) // self._whole, 1)
         self._epoch = -1
@@ -140,7 +145,8 @@ class BatchMaker:
         for place, (row, drawn) in enumerate(zip(rows, draws, strict=True)):
             crops[place] = draw_crop(pixels[row], lessons.widening, self.size, self.augment, drawn)
         levels = change_light(crops, self.augment, draws, np.empty(crops.shape, np.float32))
-        return self._label(levels, rows)
+        batch = self._label(levels, rows)
+        return batch.pin() if self._pins else batch
 
     def _label(self, levels: NDArray[np.float32], rows: NDArray[np.int64]) -> Batch:
         levels -= self._mean

@@ -9,10 +9,12 @@ import numpy as np
 import torch
 
 from agelens.errors import DamagedModelError
-from agelens.training.levi_hassner import LeviHassner, LeviHassnerConfig
+from agelens.training.levi_hassner import CEIL_INPUTS, LeviHassner, LeviHassnerConfig
 from agelens.training.networks import FaceNetwork, Network, NetworkConfig, named_config
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
     from agelens.training.config import Config
@@ -20,15 +22,33 @@ if TYPE_CHECKING:
     from agelens.training.material import Material
 
 
-def build_network(config: Config, task: str, material: Material) -> Network:
-    """A fresh network, its weights drawn with the configuration's seed."""
+def build_network(config: Config, task: str, material: Material, origin: Weights | None = None) -> Network:
+    """A fresh network, its weights drawn with the configuration's seed.
+
+    Args:
+        config: Which network.
+        task: "age", "gender" or "both".
+        material: What it will learn from.
+        origin: What it begins with or goes on from: levi-hassner takes its input and its pooling from there.
+    """
     torch.manual_seed(config.hyperparameters.seed)
     dropout = config.network.dropout
     if config.network.name == "levi-hassner":
-        levi = LeviHassnerConfig(task=task, groups=material.groups.name, seen=_count_years(material))
+        inherited = inherit_layout(origin) if origin else {}
+        levi = LeviHassnerConfig(task=task, groups=material.groups.name, seen=_count_years(material), **inherited)
         return LeviHassner(replace(levi, dropout=dropout) if dropout >= 0 else levi)
     face = named_config(config.network.size)
     return FaceNetwork(replace(face, dropout=dropout) if dropout >= 0 else face)
+
+
+def inherit_layout(origin: Weights) -> dict[str, Any]:
+    """What weights of levi-hassner expect of the network around them: colours as they were trained on, and pooling."""
+    described: Mapping[str, Any] = origin.about.get("network", {}) if origin.about.get("kind") == "levi-hassner" else {}
+    found: dict[str, Any] = {name: tuple(described[name]) for name in ("mean", "scale") if name in described}
+    if "ceil" in described:
+        return found | {"ceil": bool(described["ceil"])}
+    first = origin.tensors.get("fc1.weight")
+    return {"ceil": True} if first is not None and first.ndim == 2 and first.shape[1] == CEIL_INPUTS else {}
 
 
 def rebuild_network(kind: str, values: dict[str, Any], tensors: dict[str, Tensor] | None = None) -> Network:

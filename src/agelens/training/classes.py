@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agelens.datasets.labels import parse_age
-from agelens.errors import UsageError
 from agelens.groups import AgeGroups, parse_groups
 from agelens.modelspec import AGE_BINS
 
@@ -76,12 +74,9 @@ def group_classes(groups: AgeGroups, seen: Sequence[float] = ()) -> AgeClasses:
     """
     spread = np.zeros((len(groups.labels), AGE_BINS), np.float64)
     counts = np.asarray(seen, np.float64) if len(seen) else np.zeros(AGE_BINS)
-    for index, label in enumerate(groups.labels):
-        band = parse_age(label)
-        if band is None:
-            raise UsageError(f"{label!r} is no age group")
-        years = np.arange(int(band[0]), min(int(band[1]), AGE_BINS - 1) + 1)
-        is_open = band[1] >= AGE_BINS - 1
+    for index, (low, high) in enumerate(groups.close(AGE_BINS - 1)):
+        years = np.arange(int(low), min(int(high), AGE_BINS - 1) + 1)
+        is_open = high >= AGE_BINS - 1
         prior = FADE ** np.arange(len(years)) if is_open else np.ones(len(years))
         weights = prior / prior.sum() * 10 + counts[years]
         spread[index, years] = weights / weights.sum()

@@ -31,6 +31,8 @@ class DataConfig:
     data_dir: str = setting("", "folder of FILE, or of DATALOADER.DATASET_NAME; or the file itself")
     output_dir: str = setting("output", "where runs go, each into a folder of its own")
     crop: str = setting("face", "face: find and align each face; whole: the pictures are face crops already", *CROPS)
+    crops_dir: str = setting("", "where cut faces are kept, for any number of runs; empty: OUTPUT_DIR/crops")
+    test_fold: int = setting(-1, "number of the data's fold to leave out as the test part; -1: the data's own splits")
     groups: str = setting("", "age groups of accuracies and of levi-hassner; empty: the data's own, else adience")
     allow_leak: bool = setting(False, "train although people or photographs stand on both sides of a split")
 
@@ -60,7 +62,9 @@ class HyperConfig:
         " ordinal: older than each year or not; cross_entropy: of the right group alone",
         *LOSSES,
     )
-    batch_size: int = setting(128, "faces in a step of each process")
+    batch_size: int = setting(
+        0, "faces in a step of each process; 0: 128 (levi-hassner: 64), or fewer where the set is small"
+    )
     plot_img: bool = setting(True, "draw grid.png, a sample of what the network sees")
     seed: int = setting(1, "of the split, the order, the changes to crops, the weights and dropout")
     ema: float = setting(0.999, "decay of the average of the weights that is kept; 0: no average")
@@ -80,7 +84,12 @@ class NetworkChoice:
     name: str = setting("auto", "face or levi-hassner; auto: levi-hassner for cross_entropy, else face", *NETWORKS)
     size: str = setting("small", "of a face network", "nano", "small", "base")
     dropout: float = setting(-1.0, "share of features dropped while training; -1: the network's own")
-    start: str = setting("none", "weights to begin with: a checkpoint, a .pt state dict, or none")
+    start: str = setting("none", "weights to begin with: a checkpoint, a .pt state dict, a .caffemodel, or none")
+
+    @property
+    def kind(self) -> str:
+        """What the network is called in checkpoints."""
+        return "levi-hassner" if self.name == "levi-hassner" else "face"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +132,6 @@ LEVI_HASSNER: Final = Config(
         optimizer=OptimizerConfig(name="sgd", wt_decay=0.0005, lr=0.005),
         epochs=60,
         loss="cross_entropy",
-        batch_size=64,
         ema=0.0,
         smoothing=0.0,
     ),

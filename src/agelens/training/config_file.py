@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
+from agelens.advice import how_to_install
 from agelens.errors import MissingPackageError, NotFoundError, UsageError
 from agelens.training.config import Config, default_config
 
@@ -53,7 +54,7 @@ def _parse_yaml(text: str, path: Path) -> dict[Any, Any]:
         import yaml
     except ImportError as error:
         raise MissingPackageError(
-            "a YAML configuration needs PyYAML: pip install 'agelens[train]', or write it as .toml"
+            f"a YAML configuration needs PyYAML: {how_to_install('train', 'pyyaml')}, or write it as .toml"
         ) from error
     try:
         values = yaml.safe_load(text)
@@ -219,7 +220,7 @@ def _check(config: Config) -> None:
     hyper = config.hyperparameters
     bounds = [
         ("HYPERPARAMETERS.EPOCHS", hyper.epochs, 1, 1e6),
-        ("HYPERPARAMETERS.BATCH_SIZE", hyper.batch_size, 1, 1e6),
+        ("HYPERPARAMETERS.BATCH_SIZE", hyper.batch_size, 0, 1e6),
         ("HYPERPARAMETERS.OPTIMIZER.LR", hyper.optimizer.lr, 1e-12, 1e3),
         ("HYPERPARAMETERS.OPTIMIZER.WARMUP", hyper.optimizer.warmup, 0, 1),
         ("HYPERPARAMETERS.EMA", hyper.ema, 0, 0.999999),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,19 +15,28 @@ import numpy as np
 import torch
 
 import agelens
-from agelens.errors import TrainingError
+from agelens.errors import TrainingError, UnfitModelError
+from agelens.training.alarms import find_constant
 from agelens.training.batches import BatchMaker
 from agelens.training.build import build_network, rebuild_network
 from agelens.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from agelens.training.config_file import to_values
-from agelens.training.devices import choose_devices, count_threads, describe_devices
+from agelens.training.devices import (
+    choose_devices,
+    count_gpus,
+    count_threads,
+    describe_devices,
+    has_bf16,
+    prepare_device,
+)
 from agelens.training.finish import finish_run
-from agelens.training.foreign import load_start, read_weights
+from agelens.training.foreign import Weights, check_start, load_start, read_weights
 from agelens.training.judge import accuracies, measure_rows
 from agelens.training.learner import Learner
 from agelens.training.listeners import Listeners
 from agelens.training.material import Material, open_material
-from agelens.training.plan import make_lessons, make_objective, make_pace
+from agelens.training.plan import make_lessons, make_objective, make_pace, settle_batch
+from agelens.training.resume import refuse_another
 from agelens.training.run_folder import RunFolder, create_run_folder, draw_grid, find_unfinished
 from agelens.training.team import Team, join_team
 
@@ -45,6 +55,7 @@ class Course:
         step: Steps done.
         history: Per epoch: train loss, validation loss, train accuracy, validation accuracy.
         figures: Per epoch: all that was measured on validation.
+        alarms: What was wrong after an epoch, see `alarms.ConstantAnswer`.
         best: Number of the best epoch, from 1; 0: none yet.
         sums: Losses and counts of the epoch so far.
         seconds: Spent.
@@ -53,6 +64,7 @@ class Course:
     step: int = 0
     history: list[list[float]] = field(default_factory=list)
     figures: list[dict[str, float]] = field(default_factory=list)
+    alarms: list[dict[str, Any]] = field(default_factory=list)
     best: int = 0
     sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SUMMED, 0.0))
     seconds: float = 0.0
@@ -88,20 +100,42 @@ def run_training(
         for line in noted:
             listeners.tell(line)
         torch.set_num_threads(count_threads(config.gpu, team))
-        gpus = 0 if devices[0].type == "cpu" else max(team.world, 1)
+        prepare_device(team.device)
+        if config.gpu.bf16 and not has_bf16(team.device):
+            listeners.tell("this GPU has no bfloat16: training in float32")
+            config = replace(config, gpu=replace(config.gpu, bf16=False))
+        start = None if resume else _read_start(config, task)
         material = open_material(config, task, team, listeners)
-        folder = _open_folder(config, task, gpus, team, resume=resume, run=run)
-        training = Training(config, task, material, folder, team, listeners)
+        config = settle_batch(config, len(material.train), team.world, listeners.tell)
+        folder = _open_folder(config, task, count_gpus(devices, team), team, resume=resume, run=run)
+        checkpoint = load_checkpoint(folder.last) if resume else None
+        if checkpoint:  # what the run was begun on names its files
+            folder = replace(folder, gpus=checkpoint.facts.get("gpus", folder.gpus))
+        origin = Weights({}, checkpoint.facts["about"], str(folder.last)) if checkpoint else start
+        training = Training(config, material, folder, team, listeners, origin)
         for line in noted:
             training.log(line)
-        if resume:
-            training.take_up()
-        else:
-            training.begin()
+        try:
+            if checkpoint:
+                training.take_up(checkpoint)
+            else:
+                training.begin(start)
+        except UnfitModelError:
+            if team.leads and not checkpoint:
+                shutil.rmtree(folder.path, ignore_errors=True)  # nothing was begun in it
+            raise
         training.go()
         finish_run(training, describe_devices(devices, team))
         team.wait()
         return folder.path
+
+
+def _read_start(config: Config, task: str) -> Weights | None:
+    if config.network.start in ("", "none"):
+        return None
+    start = read_weights(Path(config.network.start))
+    check_start(start, config.network.kind, task)
+    return start
 
 
 def _open_folder(config: Config, task: str, gpus: int, team: Team, *, resume: bool, run: Path | None) -> RunFolder:
@@ -119,11 +153,17 @@ class Training:
     """One training: what it learns from, who learns, and where it writes."""
 
     def __init__(
-        self, config: Config, task: str, material: Material, folder: RunFolder, team: Team, listeners: Listeners
+        self,
+        config: Config,
+        material: Material,
+        folder: RunFolder,
+        team: Team,
+        listeners: Listeners,
+        origin: Weights | None = None,
     ) -> None:
-        self.config, self.task, self.material, self.folder, self.team = config, task, material, folder, team
+        self.config, self.task, self.material, self.folder, self.team = config, folder.task, material, folder, team
         self.listeners = listeners
-        network = build_network(config, task, material)
+        network = build_network(config, self.task, material, origin)
         self.lessons = make_lessons(config, material, network)
         hyper = config.hyperparameters
         self.maker = BatchMaker(
@@ -135,7 +175,7 @@ class Training:
         self.learner = Learner(
             network,
             twin,
-            make_objective(config, task),
+            make_objective(config, self.task),
             make_pace(config, self.steps),
             team=team,
             groups=material.groups,
@@ -156,11 +196,11 @@ class Training:
             "versions": versions(),
         }
 
-    def begin(self) -> None:
+    def begin(self, start: Weights | None = None) -> None:
         """Loads what it starts from and lays the first checkpoint down.
 
         Raises:
-            NotFoundError, DamagedModelError, UnfitModelError: The start is not there, or does not fit.
+            UnfitModelError: The start does not fit.
         """
         network = self.learner.network
         counts = self.material.about["labels"]
@@ -169,45 +209,25 @@ class Training:
             f"{sum(value.numel() for value in network.parameters()):,} weights; "
             + ", ".join(f"{name} {count['faces']:,}" for name, count in counts.items())
         )
-        start = self.config.network.start
-        if start not in ("", "none"):
-            for note in load_start(network, read_weights(Path(start)), self.task):
+        if start is not None:
+            for note in load_start(network, start, self.task):
                 self.say(f"start: {note}")
             self.learner.average.load_state_dict(network.state_dict())
         if self.team.leads and self.config.hyperparameters.plot_img:
             self._draw_grid()
         self._save()
 
-    def take_up(self) -> None:
-        """Goes on where `last` is.
+    def take_up(self, checkpoint: Checkpoint) -> None:
+        """Goes on where a checkpoint is.
 
         Raises:
             TrainingError: It is of another configuration or other data.
-            NotFoundError, DamagedModelError: There is none, or not a whole one.
         """
-        checkpoint = load_checkpoint(self.folder.last)
-        self._compare(checkpoint.facts)
+        fingerprint = self.material.about["fingerprint"]
+        refuse_another(checkpoint.facts, self.config, self.task, fingerprint, self.team.world, str(self.folder.path))
         self.learner.restore(checkpoint.tensors)
         self.course = Course(**checkpoint.facts["course"])
         self.say(f"going on at step {self.course.step} of {self.steps} in {self.folder.path}")
-
-    def _compare(self, facts: Facts) -> None:
-        kept, wanted = flat(facts["about"]["config"]), flat(to_values(self.config))
-        free = ("GPU.", "DATA.OUTPUT_DIR", "DATA.FILE", "DATA.DATA_DIR", "HYPERPARAMETERS.SAVE_EVERY")
-        changed = [key for key in wanted if kept.get(key) != wanted[key] and not key.startswith(free)]
-        if facts["task"] != self.task:
-            raise TrainingError(f"{self.folder.path} trains {facts['task']}, not {self.task}; choose another --run")
-        if changed:
-            raise TrainingError(
-                f"{self.folder.path} is a training with other settings ({', '.join(changed)} differ); give the ones it"
-                " began with, or begin a new one without --resume"
-            )
-        if facts["about"]["data"]["fingerprint"] != self.material.about["fingerprint"]:
-            raise TrainingError(f"{self.folder.path} was trained on other data; give the file it began with")
-        if facts["world"] != self.team.world:
-            raise TrainingError(
-                f"{self.folder.path} was trained by {facts['world']} processes, and now there are {self.team.world}"
-            )
 
     def go(self) -> None:
         """All steps that are left, or until nothing gets better."""
@@ -246,7 +266,7 @@ class Training:
 
     def _end_epoch(self) -> None:
         course = self.course
-        figures = measure_rows(self.learner, self.lessons, self.material.val, fully=False)
+        figures, answers = measure_rows(self.learner, self.lessons, self.material.val, fully=False)
         if not np.isfinite(figures["loss"]):
             raise TrainingError(f"the validation loss became {figures['loss']}; lower the learning rate")
         train_loss = course.sums["loss"] / self.steps_per_epoch
@@ -263,6 +283,9 @@ class Training:
                 self.folder.save_model(self.learner.average.state_dict(), about)
         measured = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
         self.say(f"epoch {epoch}: train loss {train_loss:.4f}, validation {measured}{', best' if is_best else ''}")
+        for alarm in find_constant(answers, epoch):
+            course.alarms.append(alarm.to_dict())
+            self.say(alarm.describe())
 
     def _is_over(self) -> bool:
         """Whether all steps are done, or nothing has become better for as many epochs as patience lasts."""
@@ -277,7 +300,13 @@ class Training:
 
     def _save(self) -> None:
         if self.team.leads:
-            facts = {"about": self.about, "task": self.task, "world": self.team.world, "course": self.course.to_dict()}
+            facts = {
+                "about": self.about,
+                "task": self.task,
+                "world": self.team.world,
+                "gpus": self.folder.gpus,
+                "course": self.course.to_dict(),
+            }
             tensors = {name: value.detach().cpu() for name, value in self.learner.state().items()}
             save_checkpoint(Checkpoint(tensors, facts), self.folder.last)
 
@@ -296,17 +325,6 @@ class Training:
         """Tells the log alone."""
         if self.team.leads:
             self.folder.log(line)
-
-
-def flat(values: Facts, prefix: str = "") -> Facts:
-    """Nested sections as `SECTION.KEY`, values as JSON holds them."""
-    found: Facts = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{name}.")
-        else:
-            found[f"{prefix}{name}"] = json.loads(json.dumps(value))
-    return found
 
 
 def versions() -> dict[str, str]:

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from agelens.datasets.manifest import Manifest
+    from agelens.datasets.scan import Progress
     from agelens.types import Image
 
-Progress = Callable[[int, int], None]
 Cut = Callable[[int], "NDArray[np.uint8] | str"]
 
 WIDENING = 1.35

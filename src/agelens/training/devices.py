@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from agelens.cores import count_cores
 from agelens.errors import TrainingError, UsageError
+from agelens.training.team import started_by_torchrun
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,13 +36,34 @@ def choose_devices(config: GpuConfig, tell: Callable[[str], None]) -> list[torch
     absent = [number for number in wanted if not 0 <= number < count]
     if absent:
         raise UsageError(f"GPU.DEVICES names {absent} and there are 0 to {count - 1}")
-    return [torch.device("cuda", number) for number in (wanted if config.parallel else wanted[:1])]
+    # Several are for the processes that torchrun started; one process has one.
+    several = config.parallel and started_by_torchrun()
+    return [torch.device("cuda", number) for number in (wanted if several else wanted[:1])]
+
+
+def count_gpus(devices: list[torch.device], team: Team) -> int:
+    """How many GPUs the training is named by; 0 on the CPU."""
+    return 0 if devices[0].type == "cpu" else max(team.world, 1)
+
+
+def prepare_device(device: torch.device) -> None:
+    """Makes a GPU's convolutions give the same every time, so that going on after a crash does too."""
+    if device.type == "cuda":
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 is more than emulated there: on NVIDIA's GPUs since Ampere, and on any CPU it costs nothing."""
+    if device.type != "cuda" or torch.version.hip is not None:
+        return True
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def count_threads(config: GpuConfig, team: Team) -> int:
     """Threads of the arithmetic for one process: an equal share of the cores, unless a number is set."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if team.world > 1 else 1
-    return config.threads or max(len(os.sched_getaffinity(0)) // local, 1)
+    return config.threads or max(count_cores() // local, 1)
 
 
 def describe_devices(devices: list[torch.device], team: Team) -> dict[str, Any]:

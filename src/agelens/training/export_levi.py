@@ -14,6 +14,7 @@ from onnx import TensorProto
 from agelens.modelspec import AGE_BINS, AGE_OUTPUT, GENDER_OUTPUT, INPUT
 from agelens.training.export import GraphWriter, make_graph
 from agelens.training.levi_hassner import PICTURE, WINDOW
+from agelens.training.response_norm import ALPHA, BETA, SIZE
 
 if TYPE_CHECKING:
     import onnx
@@ -35,7 +36,7 @@ def build_levi_graph(network: LeviHassner, calibration: Calibration) -> onnx.Gra
     for conv, has_norm in ((network.conv1, True), (network.conv2, True), (network.conv3, False)):
         x = _convolve(graph, x, conv, ceil=network.config.ceil)
         if has_norm:
-            x = graph.add("LRN", x, size=5, alpha=1e-4, beta=0.75, bias=1.0)
+            x = graph.add("LRN", x, size=SIZE, alpha=ALPHA, beta=BETA, bias=1.0)
     x = graph.add("Flatten", x, axis=1)
     x = graph.add("Relu", _dense(graph, x, network.fc1))
     x = graph.add("Relu", _dense(graph, x, network.fc2))

@@ -24,16 +24,18 @@ def finish_run(training: Training, devices: dict[str, Any]) -> None:
     training.team.wait()
     weights = read_weights(folder.model)
     learner.average.load_state_dict(weights.tensors)
-    valid = measure_rows(learner, training.lessons, material.val, fully=True)
-    test = measure_rows(learner, training.lessons, material.test, fully=True) if len(material.test) else {}
+    valid, _ = measure_rows(learner, training.lessons, material.val, fully=True)
+    test = measure_rows(learner, training.lessons, material.test, fully=True)[0] if len(material.test) else {}
     if not training.team.leads:
         return
-    calibration = fit_calibration(network_of(weights), training.task, training.lessons, material.val)
+    network = network_of(weights).to(training.team.device)
+    calibration = fit_calibration(network, training.task, training.lessons, material.val)
     about = training.about | {
         "epoch": course.best,
         "validation": valid,
         "test": test,
         "calibration": calibration.to_dict(),
+        "calibration_faces": len(material.val),
         "date": datetime.now(UTC).date().isoformat(),
     }
     folder.save_model(weights.tensors, about)
@@ -85,6 +87,7 @@ def make_stats(
         "training_history": course.history,
         "test_history": [[test["loss"], test["accuracy"]]] if test else [],
         "validation_history": course.figures,
+        "alarms": course.alarms,
         "task": training.task,
         "config": to_values(training.config),
         "network": {"kind": training.learner.network.kind, **training.learner.network.describe()},

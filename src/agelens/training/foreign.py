@@ -1,4 +1,4 @@
-"""Weights as a start: our own checkpoints, and `.pt` state dicts, which are read without running code."""
+"""Weights as a start: our own checkpoints, `.pt` state dicts, which are read without running code, and Caffe's."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from agelens.errors import DamagedModelError, NotFoundError, UnfitModelError
+from agelens.training.caffe import SUFFIX, read_caffemodel
 from agelens.training.checkpoint import has_checkpoint, load_checkpoint
 
 if TYPE_CHECKING:
@@ -35,17 +36,21 @@ class Weights:
 
 
 def read_weights(path: Path) -> Weights:
-    """A weights file of a run, the folder of a run or its `last`, or a foreign `.pt` state dict.
+    """A weights file, the folder of a run or its `last`, one of runs (then the newest), a `.pt`, or a `.caffemodel`.
 
     Raises:
         NotFoundError: There is nothing.
         DamagedModelError: It is cut short, or no weights file.
-        UnfitModelError: It holds Python objects instead of tensors.
+        UnfitModelError: It holds Python objects instead of tensors, or a `.caffemodel` of another network.
     """
     if path.is_dir():
         return _read_folder(path)
     if not path.is_file():
-        raise NotFoundError(f"there are no weights at {path}; give a *_model_*.safetensors of a run, or a .pt")
+        raise NotFoundError(
+            f"there are no weights at {path}; give a *_model_*.safetensors of a run, a .pt, or a {SUFFIX}"
+        )
+    if path.suffix == SUFFIX:
+        return Weights(*read_caffemodel(path), str(path))
     return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
 
 
@@ -60,6 +65,9 @@ def _read_folder(path: Path) -> Weights:
             checkpoint = load_checkpoint(folder)
             about = checkpoint.facts.get("about", {})
             return Weights(checkpoint.part("average"), about, str(folder))
+    runs = [file.parent for file in path.glob("*_output_*/*_model_*.safetensors")]
+    if runs:
+        return _read_folder(max(runs, key=lambda run: run.stat().st_mtime))
     raise NotFoundError(f"{path} holds no *_model_*.safetensors and no checkpoint; is it the folder of a run?")
 
 
@@ -104,6 +112,30 @@ HEADS = {"levi-hassner": ("fc3.",), "face": ("age.", "gender.")}
 """The layers that may differ: they are then left as they are drawn."""
 
 
+def check_start(weights: Weights, kind: str, task: str) -> None:
+    """Refuses weights that can be no start, before faces are cut for them.
+
+    Args:
+        weights: What the training would begin with.
+        kind: Of the network that is to be trained.
+        task: What it is to learn.
+
+    Raises:
+        UnfitModelError: They are of another network, or of the other task, or not finite.
+    """
+    found, learned = weights.about.get("kind"), weights.about.get("task")
+    if found not in (None, kind):
+        raise UnfitModelError(f"{weights.source} is a {found} network and a {kind} one is to be trained")
+    if learned in ("age", "gender") and task in ("age", "gender") and learned != task:
+        raise UnfitModelError(
+            f"{weights.source} has learned {learned} and you asked for {task}; choose the other checkpoint, or begin"
+            " with a network of both"
+        )
+    broken = [name for name, value in weights.tensors.items() if not torch.isfinite(value.float()).all()]
+    if broken:
+        raise UnfitModelError(f"{weights.source} holds numbers that are none (in {broken[0]}); choose other weights")
+
+
 def load_start(network: Network, weights: Weights, task: str) -> list[str]:
     """Takes over weights as a start.
 
@@ -118,17 +150,7 @@ def load_start(network: Network, weights: Weights, task: str) -> list[str]:
     Raises:
         UnfitModelError: The weights are of another network, or of the other task, or not finite.
     """
-    kind, learned = weights.about.get("kind"), weights.about.get("task")
-    if kind not in (None, network.kind):
-        raise UnfitModelError(f"{weights.source} is a {kind} network and a {network.kind} one is to be trained")
-    if learned in ("age", "gender") and task in ("age", "gender") and learned != task:
-        raise UnfitModelError(
-            f"{weights.source} has learned {learned} and you asked for {task}; choose the other checkpoint, or begin"
-            " with a network of both"
-        )
-    broken = [name for name, value in weights.tensors.items() if not torch.isfinite(value.float()).all()]
-    if broken:
-        raise UnfitModelError(f"{weights.source} holds numbers that are none (in {broken[0]}); choose other weights")
+    check_start(weights, network.kind, task)
     own, heads = network.state_dict(), HEADS[network.kind]
     fitting = {name: value for name, value in weights.tensors.items() if name in own and value.shape == own[name].shape}
     missing = [name for name in own if name not in fitting]

@@ -124,9 +124,10 @@ class Learner:
         follow_average(self.average, self.network, pace.average, step + 1)
         return self._add_up(parts, self.count_right(age.detach(), gender.detach(), batch), step)
 
-    def _add_up(self, parts: dict[str, Tensor], counts: dict[str, float], step: int) -> dict[str, float]:
-        values = [value.item() for value in parts.values()]
-        sums = self.team.sum([*values, *counts.values()])
+    def _add_up(self, parts: dict[str, Tensor], counts: dict[str, Tensor], step: int) -> dict[str, float]:
+        # One transfer: each number fetched by itself would make a GPU wait.
+        numbers = torch.stack([value.detach().double() for value in (*parts.values(), *counts.values())])
+        sums = self.team.sum(numbers.tolist())
         losses = {name: value / self.team.world for name, value in zip(parts, sums[: len(parts)], strict=True)}
         if not math.isfinite(losses["loss"]):
             raise TrainingError(
@@ -136,20 +137,24 @@ class Learner:
         return losses | dict(zip(counts, sums[len(parts) :], strict=True))
 
     @torch.no_grad()
-    def count_right(self, age: Tensor, gender: Tensor, batch: Batch) -> dict[str, float]:
+    def count_right(self, age: Tensor, gender: Tensor, batch: Batch) -> dict[str, Tensor]:
         """How many labels are met, of how many: the most probable age group, and the gender."""
         known_gender = ~torch.isnan(batch.female)
         right_gender = ((gender >= 0) == (batch.female >= 0.5)) & known_gender
         known_age = batch.group >= 0
         right_age = torch.zeros_like(known_age)
         if age.shape[1]:
-            right_age = ((torch.softmax(age, dim=1) @ self._membership).argmax(dim=1) == batch.group) & known_age
+            right_age = (self.answer_groups(age) == batch.group) & known_age
         return {
-            "right_age": float(right_age.sum()),
-            "known_age": float(known_age.sum()),
-            "right_gender": float(right_gender.sum()),
-            "known_gender": float(known_gender.sum()),
+            "right_age": right_age.sum(),
+            "known_age": known_age.sum(),
+            "right_gender": right_gender.sum(),
+            "known_gender": known_gender.sum(),
         }
+
+    def answer_groups(self, age: Tensor) -> Tensor:
+        """The most probable age group of logits (N, C), shape (N,)."""
+        return (torch.softmax(age, dim=1) @ self._membership.to(age.device)).argmax(dim=1)
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, by name."""

@@ -18,9 +18,12 @@ from torch.nn import functional
 from agelens.groups import parse_groups
 from agelens.training.classes import group_classes
 from agelens.training.networks import Network
+from agelens.training.response_norm import LocalResponseNorm
 
 WINDOW = 227
 PICTURE = 256
+CEIL_INPUTS = 384 * 7 * 7
+"""Inputs of `fc1` where pooling rounds its size up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +68,13 @@ class LeviHassner(Network):
         self.classes = group_classes(groups, config.seen)
         self.age_outputs = len(groups.labels) if config.task != "gender" else 0
         gender_outputs = 2 if config.task != "age" else 0
-        pooled = 7 if config.ceil else 6
         self.conv1 = nn.Conv2d(3, 96, 7, stride=4)
         self.conv2 = nn.Conv2d(96, 256, 5, padding=2)
         self.conv3 = nn.Conv2d(256, 384, 3, padding=1)
-        self.fc1 = nn.Linear(384 * pooled * pooled, 512)
+        self.fc1 = nn.Linear(CEIL_INPUTS if config.ceil else 384 * 6 * 6, 512)
         self.fc2 = nn.Linear(512, 512)
         self.fc3 = nn.Linear(512, self.age_outputs + gender_outputs)
+        self.norm1, self.norm2 = LocalResponseNorm(96), LocalResponseNorm(256)
         self.dropout = nn.Dropout(config.dropout)
         # The paper draws all weights from a Gaussian of 0.01, with which plain SGD stands still for many epochs.
         for layer in (self.conv1, self.conv2, self.conv3, self.fc1, self.fc2):
@@ -89,10 +92,9 @@ class LeviHassner(Network):
         return []
 
     def features(self, x: Tensor) -> Tensor:
-        for conv, norm in ((self.conv1, True), (self.conv2, True), (self.conv3, False)):
+        for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2), (self.conv3, nn.Identity())):
             x = functional.max_pool2d(functional.relu(conv(x)), 3, 2, ceil_mode=self.config.ceil)
-            if norm:
-                x = functional.local_response_norm(x, 5, alpha=1e-4, beta=0.75)
+            x = norm(x)
         x = self.dropout(functional.relu(self.fc1(x.flatten(1))))
         features: Tensor = self.dropout(functional.relu(self.fc2(x)))
         return features

@@ -37,6 +37,7 @@ class TrainConfig:
         warmup: Steps of the warm-up.
         weight_decay: Of AdamW, on kernels only.
         average: Decay of the exponential average of the weights, which is what is kept.
+        label: Weight of the probability mass inside the age label.
         teacher: Weight of the teacher's distribution, cut to the label.
         gender: Weight of the gender loss.
         smoothing: Label smoothing of gender.
@@ -55,6 +56,7 @@ class TrainConfig:
     warmup: int = 500
     weight_decay: float = 0.02
     average: float = 0.999
+    label: float = 1.0
     teacher: float = 0.4
     gender: float = 1.0
     smoothing: float = 0.02
@@ -114,7 +116,7 @@ def train(
     torch.set_num_threads(config.threads)
     network, average = FaceNetwork(config.network), FaceNetwork(config.network)
     network.load_state_dict(start.state_dict())
-    objective = Objective(target=config.teacher, gender=config.gender, smoothing=config.smoothing)
+    objective = Objective(age=config.label, target=config.teacher, gender=config.gender, smoothing=config.smoothing)
     learner = Learner(network, average, objective, config.pace())
     step = _restore(folder / "last", config, learner) if has_checkpoint(folder / "last") else 0
     maker = BatchMaker(lessons, network, batch=config.batch, augment=config.augment, seed=config.seed)

@@ -13,7 +13,7 @@ import numpy as np
 
 from agelens.align import CropGeometry
 from agelens.datasets.manifest_file import read_manifest
-from agelens.datasets.splits import assign_splits, refuse_leaks
+from agelens.datasets.splits import assign_splits, link_rows, refuse_leaks
 from agelens.decode import decode
 from agelens.errors import EmptyDatasetError, NotFoundError, UsageError
 from agelens.groups import AgeGroups
@@ -92,7 +92,7 @@ def open_material(config: Config, task: str, team: Team, listeners: Listeners) -
 def cut_material(
     config: Config,
     task: str,
-    source: Source,
+    source: OpenedData,
     geometry: CropGeometry,
     team: Team,
     listeners: Listeners,
@@ -116,7 +116,8 @@ def cut_material(
     about = {
         "file": str(source.file.absolute()),
         "kind": manifest.kind,
-        "fingerprint": manifest.fingerprint,
+        "fingerprint": source.fingerprint,
+        "held_out": str(config.data.test_fold) if config.data.test_fold >= 0 else "",
         "leaky": manifest.leaky,
         "faces": len(crops),
         "lost": crops.lost,
@@ -158,15 +159,23 @@ def find_data(config: Config) -> Path:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Source:
-    """A manifest, what gives the picture of a row, and the file they come from."""
+class OpenedData:
+    """A data set as it is on disk.
+
+    Attributes:
+        manifest: Its rows; their splits may be drawn later.
+        read: Gives the picture of a row.
+        file: Where it comes from.
+        fingerprint: Of the rows as they are in the file: what it is known by, whatever splits are drawn.
+    """
 
     manifest: Manifest
     read: Callable[[int], Image]
     file: Path
+    fingerprint: str
 
 
-def open_data(file: Path) -> Source:
+def open_data(file: Path) -> OpenedData:
     """Opens a manifest or an `.h5`.
 
     Raises:
@@ -176,22 +185,51 @@ def open_data(file: Path) -> Source:
     with file.open("rb") as opened:
         is_h5 = opened.read(8) == b"\x89HDF\r\n\x1a\n"
     if is_h5 or file.suffix in (".h5", ".hdf5"):
-        source = Source(*open_h5(file), file)
+        manifest, read = open_h5(file)
     else:
         manifest = read_manifest(file)
         pictures = manifest.open_pictures()
         names = [str(name) for name in manifest.columns.path]
-        source = Source(manifest, lambda row: decode(pictures.read(names[row])), file)
-    if not len(source.manifest):
+
+        def read(row: int) -> Image:
+            return decode(pictures.read(names[row]))
+
+    if not len(manifest):
         raise EmptyDatasetError(f"{file} holds no faces; prepare it again and read its table of what was dropped")
-    return source
+    return OpenedData(manifest, read, file, manifest.fingerprint)
+
+
+def hold_out(manifest: Manifest, fold: int, tell: Tell) -> Manifest:
+    """The manifest with one of its folds as the test part and all else as train.
+
+    What is linked to the fold (the same person, a near-duplicate) is in neither: the fold stays whole, as the protocol
+    has it, and train knows nothing of it.
+
+    Raises:
+        UsageError: There is no such fold, or nothing beside it.
+    """
+    test = np.asarray(manifest.columns.fold == fold)
+    if not test.any() or test.all():
+        there = ", ".join(str(number) for number in np.unique(manifest.columns.fold) if number >= 0) or "none"
+        raise UsageError(f"DATA.TEST_FOLD is {fold}, and the data has the folds: {there}")
+    units = link_rows(manifest)
+    linked = np.isin(units, units[test]) & ~test
+    if linked.any():
+        tell(f"{linked.sum():,} faces are left out: they show people or photographs of fold {fold}")
+    split = np.where(test, "test", "train").astype(object)
+    split[linked] = None
+    return manifest.with_splits(split)
 
 
 def draw_validation(manifest: Manifest, config: Config, tell: Tell) -> Manifest:
     """The manifest with a validation part: its own, or one drawn from train so that nobody stands on both sides."""
-    split = manifest.columns.split.copy()
-    split[np.array([name is None for name in split], dtype=bool)] = "train"
-    manifest = manifest.with_splits(split)
+    if config.data.test_fold >= 0:
+        manifest = hold_out(manifest, config.data.test_fold, tell)
+    else:
+        split = manifest.columns.split.copy()
+        split[np.array([name is None for name in split], dtype=bool)] = "train"
+        manifest = manifest.with_splits(split)
+    split = manifest.columns.split
     if (split == "val").any():
         return manifest
     share = config.dataloader.validation_split
@@ -201,7 +239,7 @@ def draw_validation(manifest: Manifest, config: Config, tell: Tell) -> Manifest:
     return assign_splits(manifest, shares, seed=config.hyperparameters.seed, within=split == "train")
 
 
-def find_geometry(config: Config, source: Source, tell: Tell) -> CropGeometry:
+def find_geometry(config: Config, source: OpenedData, tell: Tell) -> CropGeometry:
     """What prediction must cut for the network: the usual crop, or for face crops how faces lie in these."""
     if config.network.name == "levi-hassner":
         plain = CropGeometry(WINDOW).widen(PICTURE / WINDOW, PICTURE)
@@ -215,14 +253,16 @@ def find_geometry(config: Config, source: Source, tell: Tell) -> CropGeometry:
     return measured or plain
 
 
-def _open_crops(config: Config, source: Source, geometry: CropGeometry, team: Team, listeners: Listeners) -> CropSet:
+def _open_crops(
+    config: Config, source: OpenedData, geometry: CropGeometry, team: Team, listeners: Listeners
+) -> CropSet:
     """The faces on disk, cut first where they are not there; those of levi-hassner have their room already."""
     has_room = config.network.name == "levi-hassner"
     wider = 1.0 if has_room else WIDENING
     on_disk = geometry if has_room else geometry.widen(wider, round(geometry.size * wider))
-    facts = [source.manifest.fingerprint, source.file.stat().st_size, config.data.crop, on_disk.to_dict()]
+    facts = [source.fingerprint, source.file.stat().st_size, config.data.crop, on_disk.to_dict()]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-    folder = Path(config.data.output_dir) / "crops" / key
+    folder = (Path(config.data.crops_dir) if config.data.crops_dir else Path(config.data.output_dir) / "crops") / key
     if team.leads and not (folder / "crops.json").is_file():
         is_whole = config.data.crop == "whole"
         if is_whole:

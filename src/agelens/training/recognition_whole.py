@@ -45,7 +45,7 @@ SECOND_IN_AGE, SECOND_IN_GENDER = 0.5, 0.3
 """Shares of the second teacher, see `soften`."""
 
 
-def ask_whole(
+def teach_whole(
     crops: CropSet,
     first: NDArray[np.float32],
     second: tuple[FaceNetwork, Opinion],
@@ -53,8 +53,8 @@ def ask_whole(
     *,
     judge: Judge,
     listener: Callable[[dict[str, Any]], None],
-) -> Opinion:
-    """What the third teacher says of every face, once it has learned from the training faces.
+) -> tuple[FaceNetwork, Opinion]:
+    """The third teacher and what it says of every face, once it has learned from the training faces.
 
     Args:
         crops: The faces, pixels in memory; those of the split "train" are learned from.
@@ -64,20 +64,21 @@ def ask_whole(
         judge: See `train`.
         listener: See `train`.
     """
+    network, opinion = second
+    config = replace(CONFIG, network=network.config)
+    softened, target = soften(crops, first, opinion, age=SECOND_IN_AGE, gender=SECOND_IN_GENDER)
+    rows = np.flatnonzero(crops.split == "train")
+    lessons = Lessons(softened, rows, balance(crops, rows, 0.25), target, LOOSER)
+    # Goes on where it was cut off; what was trained to the end is opened.
+    taught = train(config, lessons, network, work / "recognition-whole", judge=judge, listener=listener)
     kept = work / "recognition-whole.npz"
     if not kept.is_file():
-        network, opinion = second
-        config = replace(CONFIG, network=network.config)
-        softened, target = soften(crops, first, opinion, age=SECOND_IN_AGE, gender=SECOND_IN_GENDER)
-        rows = np.flatnonzero(crops.split == "train")
-        lessons = Lessons(softened, rows, balance(crops, rows, 0.25), target, LOOSER)
-        taught = train(config, lessons, network, work / "recognition-whole", judge=judge, listener=listener)
         answer = ask_with_mirror(taught, crops)
         buffer = io.BytesIO()
         np.savez(buffer, ages=answer.ages, female=answer.female)
         write_whole(kept, buffer.getvalue())
     with np.load(kept) as answered:
-        return Opinion(answered["ages"], answered["female"])
+        return taught, Opinion(answered["ages"], answered["female"])
 
 
 def ask_with_mirror(network: FaceNetwork, crops: CropSet) -> Opinion:

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image as PillowImage
 from safetensors.torch import save
 
+from agelens.advice import how_to_install
 from agelens.errors import MissingPackageError, NotFoundError
 from agelens.outfile import typed_output_errors, write_whole
 from agelens.training.checkpoint import has_checkpoint
@@ -117,7 +118,7 @@ def plot_history(folder: RunFolder, history: list[list[float]]) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingPackageError("plots need matplotlib: pip install 'agelens[train]'") from error
+        raise MissingPackageError(f"plots need matplotlib: {how_to_install('train', 'matplotlib')}") from error
     values = np.array(history, float).reshape(-1, 4)
     epochs = np.arange(1, len(values) + 1)
     for file, title, train, valid in (

@@ -38,6 +38,18 @@ class Opinion:
     female: NDArray[np.float32]
 
 
+def merge(opinions: Sequence[Opinion], shares: Sequence[float]) -> Opinion:
+    """What several teachers say together: the weighted mean of their log probabilities, as probabilities again."""
+    ages = sum(share * np.log(np.maximum(each.ages, 1e-9)) for each, share in zip(opinions, shares, strict=True))
+    raised = np.exp(ages - np.max(ages, axis=1, keepdims=True))
+    sides = [np.stack([1 - each.female, each.female], axis=1) for each in opinions]
+    genders = np.exp(sum(share * np.log(np.clip(side, 1e-9, 1)) for side, share in zip(sides, shares, strict=True)))
+    return Opinion(
+        (raised / raised.sum(axis=1, keepdims=True)).astype(np.float32),
+        (genders[:, 1] / genders.sum(axis=1)).astype(np.float32),
+    )
+
+
 def soften(
     crops: CropSet, first: NDArray[np.float32], second: Opinion, *, age: float, gender: float
 ) -> tuple[CropSet, NDArray[np.float32]]:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from inspect import signature
 from typing import Any
 
@@ -20,6 +21,9 @@ from torch.autograd.function import FunctionCtx
 from agelens.errors import TrainingError
 
 CPU = torch.device("cpu")
+PATIENCE = timedelta(hours=24)
+"""How long processes wait for the first one, which cuts all faces and calibrates alone; torch would give up after ten
+minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,7 @@ def join_team(devices: list[torch.device]) -> Iterator[Team]:
     device = devices[local] if on_gpu else devices[0]
     if on_gpu:
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if on_gpu else "gloo")
+    distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
     try:
         yield Team(distributed.get_rank(), distributed.get_world_size(), device)
     finally:

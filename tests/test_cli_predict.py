@@ -252,7 +252,10 @@ assert seen == [True]
 
 
 def test_the_detector_is_no_model_to_estimate_with(tmp_path: Path) -> None:
-    for name, said in (("yunet", "'yunet' is a detector and no estimator"), ("yunett", "there are: agelens-base, agelens-nano.")):
+    for name, said in (
+        ("yunet", "'yunet' is a detector and no estimator"),
+        ("yunett", "there are: agelens-base, agelens-nano."),
+    ):
         done = run("predict", EXAMPLE, "--model", name, "-o", tmp_path / "out.jsonl")
         assert done.returncode == 3
         assert said in done.stderr

@@ -53,8 +53,8 @@ class Analyzer:
             **settings: See `Settings`.
 
         Raises:
-            ModelError: A model is unknown, damaged or unfit, or the device isn't there.
-            UsageError: A setting makes no sense.
+            ModelError: A model is unknown, damaged or unfit.
+            UsageError: A setting makes no sense, or the device isn't there.
         """
         check_settings(settings)
         if not isinstance(model, str | os.PathLike):
@@ -83,10 +83,22 @@ class Analyzer:
         Raises:
             InputError: The picture can't be read.
         """
-        prepared = self._prepare(picture)
+        return list(self.analyse(picture).faces)
+
+    def analyse(self, picture: Input, *, keep_image: bool = False) -> Report:
+        """The report of one picture.
+
+        Args:
+            picture: Which.
+            keep_image: Whether the report carries the decoded picture.
+
+        Raises:
+            InputError: The picture can't be read.
+        """
+        prepared = self._prepare(picture, keep_image=keep_image)
         if prepared.error:
             raise prepared.error
-        return list(self._finish([prepared])[0].faces)
+        return self._finish([prepared])[0]
 
     def predict_crops(self, crops: Iterable[Input]) -> list[Face]:
         """Judges pictures that each show one face, cut by somebody else; one result each, in order.

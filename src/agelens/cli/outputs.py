@@ -6,7 +6,7 @@ import itertools
 import os
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -68,14 +68,21 @@ class Outputs:
         Raises:
             OutputError: One can't be written.
         """
-        for folder in (self.folder, self.crops):
-            if folder is not None:
-                with typed_output_errors(folder):
-                    folder.mkdir(parents=True, exist_ok=True)
-                Target(folder / ".agelens").discard()
-        for file in (self.records, self.picture):
-            if file is not None:
-                Target(file).discard()
+        try_places((self.folder, self.crops), (self.records, self.picture))
+
+
+def try_places(folders: Iterable[Path | None], files: Iterable[Path | None]) -> None:
+    """Makes the folders and tries to write to each place; None is no place.
+
+    Raises:
+        OutputError: One can't be written.
+    """
+    for folder in filter(None, folders):
+        with typed_output_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        Target(folder / ".agelens").discard()
+    for file in filter(None, files):
+        Target(file).discard()
 
 
 def plan_outputs(options: PredictOptions) -> Outputs:

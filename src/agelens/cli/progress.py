@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from agelens.types import Report
 
 PATIENCE = 0.5  # seconds before a bar is worth the time to load it
+REST = 0.1  # seconds between two drawings
 TOLD_ONE_BY_ONE = 20
 
 
@@ -25,6 +26,80 @@ def tell(line: str) -> None:
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
             sys.stderr.write(line + "\n")
+
+
+class Bar:
+    """A bar on standard error with the time left, and lines that don't break it.
+
+    It is drawn once the work has taken `PATIENCE` seconds, and only on a terminal.
+
+    Args:
+        wanted: Whether there shall be one.
+        opened: Called when it is drawn first.
+    """
+
+    def __init__(self, *, wanted: bool, opened: Callable[[], None] | None = None) -> None:
+        self._wanted = wanted and sys.stderr is not None and sys.stderr.isatty()
+        self._opened = opened
+        self._start = self._drawn = time.monotonic()
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self._start = time.monotonic()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    @property
+    def seconds(self) -> float:
+        """Since the work began; never zero."""
+        return max(time.monotonic() - self._start, 1e-3)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to draw again."""
+        now = time.monotonic()
+        return self._wanted and now - self._start >= PATIENCE and now - self._drawn >= REST
+
+    def draw(self, done: int, total: int | None, words: str) -> None:
+        """Draws; asked only where it `is_due`, so that nobody else makes words in vain."""
+        self._drawn = time.monotonic()
+        if self._bar is None:
+            self._open()
+        assert self._bar is not None
+        assert self._task is not None
+        self._bar.update(self._task, completed=done, total=total, words=words)
+
+    def say(self, line: str) -> None:
+        """One line above the bar, or alone."""
+        if self._bar is not None:
+            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            tell(line)
+
+    def restart(self, total: int | None) -> None:
+        """Begins at nothing again."""
+        if self._bar is not None and self._task is not None:
+            self._bar.reset(self._task, total=total)
+
+    def _open(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            *(BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[words]}", markup=False)),
+            TimeRemainingColumn(compact=True),
+        )
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task = self._bar.add_task("", total=None, words="")
+        self._bar.start()
+        if self._opened is not None:
+            self._opened()
 
 
 class Tally:
@@ -42,23 +117,19 @@ class Tally:
         self.pictures = self.faces = self.skipped = self.unwritten = 0
         self.errors: Counter[str] = Counter()
         self._told = 0
-        self._start = time.monotonic()
         self._quiet = quiet
-        self._with_bar = with_bar and not quiet and sys.stderr is not None and sys.stderr.isatty()
+        self._bar = Bar(wanted=with_bar and not quiet, opened=self._begin_to_count)
         self.count: Callable[[], int] | None = None
         self._total: int | None = None
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
 
     def __enter__(self) -> Self:
-        self._start = time.monotonic()
+        self._bar.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self._bar.__exit__(kind, error, trace)
 
     @property
     def failed(self) -> bool:
@@ -85,58 +156,38 @@ class Tally:
         if self._quiet or self._told > TOLD_ONE_BY_ONE + 1:
             return
         line = f"agelens: {source!r}: {why}" if self._told <= TOLD_ONE_BY_ONE else "agelens: ... (see the records)"
-        if self._bar is not None:
-            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
-        else:
-            tell(line)
+        self._bar.say(line)
 
     def summarise(self, device: str, places: str) -> None:
         """Tells the totals in one line; `places`: where they are."""
         if self._quiet:
             return
-        seconds = max(time.monotonic() - self._start, 1e-3)
+        seconds = self._bar.seconds
         rate = self.pictures / seconds
         speed = f"{seconds:,.1f} s, {rate:,.{0 if rate >= 100 else 1}f} pictures/s, {device}"
         tell(f"{self.done()}; {speed}{places}")
 
     def done(self) -> str:
         """What was done so far, in words."""
-        parts = [_count(self.pictures, "picture"), _count(self.faces, "face")]
+        parts = [count_of(self.pictures, "picture"), count_of(self.faces, "face")]
         if self.errors:
             codes = ", ".join(f"{code} {count:,}" for code, count in self.errors.most_common())
-            parts.append(f"{_count(self.errors.total(), 'error')} ({codes})")
+            parts.append(f"{count_of(self.errors.total(), 'error')} ({codes})")
         if self.unwritten:
             parts.append(f"copies of {self.unwritten:,} not written")
         if self.skipped:
-            parts.append(f"{_count(self.skipped, 'other file')} skipped")
+            parts.append(f"{count_of(self.skipped, 'other file')} skipped")
         return ", ".join(parts)
 
     def _draw(self) -> None:
-        if not self._with_bar:
+        if not self._bar.is_due:
             return
-        seconds = time.monotonic() - self._start
-        if self._bar is None:
-            if seconds < PATIENCE:
-                return
-            self._open_bar()
-        assert self._bar is not None
-        assert self._task is not None
-        words = f"{self.pictures / seconds:.1f}/s  {_count(self.faces, 'face')}"
+        words = f"{self.pictures / self._bar.seconds:.1f}/s  {count_of(self.faces, 'face')}"
         if self.errors:
-            words += f"  {_count(self.errors.total(), 'error')}"
-        self._bar.update(self._task, completed=self.pictures, total=self._total, words=words)
+            words += f"  {count_of(self.errors.total(), 'error')}"
+        self._bar.draw(self.pictures, self._total, words)
 
-    def _open_bar(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (
-            *(BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[words]}", markup=False)),
-            TimeRemainingColumn(compact=True),
-        )
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
-        self._task = self._bar.add_task("pictures", total=None, words="")
-        self._bar.start()
+    def _begin_to_count(self) -> None:
         if self.count is not None:
             threading.Thread(target=self._count_all, name="agelens-count", daemon=True).start()
 
@@ -145,5 +196,6 @@ class Tally:
         self._total = self.count()
 
 
-def _count(number: int, word: str) -> str:
+def count_of(number: int, word: str) -> str:
+    """`1 face`, `2,000 faces`."""
     return f"{number:,} {word}{'' if number == 1 else 's'}"

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from agelens.cli.outputs import PICTURES, RECORDS_NAME, Outputs, plan_outputs
+from agelens.cli.outputs import PICTURES, RECORDS_NAME, Outputs, plan_outputs, try_places
 from agelens.errors import UsageError
-from agelens.outfile import Target, typed_output_errors
 from agelens.video.summary import check_summary_name
 from agelens.video.writer import VIDEO_ENDINGS
 
@@ -72,14 +71,7 @@ class VideoOutputs:
         Raises:
             OutputError: One can't be written.
         """
-        for folder in (self.folder, self.crops):
-            if folder is not None:
-                with typed_output_errors(folder):
-                    folder.mkdir(parents=True, exist_ok=True)
-                Target(folder / ".agelens").discard()
-        for file in (self.records, self.video, self.tracks):
-            if file is not None:
-                Target(file).discard()
+        try_places((self.folder, self.crops), (self.records, self.video, self.tracks))
 
 
 def plan_video_outputs(options: PredictOptions, videos: Sequence[str]) -> VideoOutputs:

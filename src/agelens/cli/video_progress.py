@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
-from agelens.cli.progress import PATIENCE, tell
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+from agelens.cli.progress import Bar, count_of, tell
 
 
 class VideoTally:
@@ -24,29 +19,24 @@ class VideoTally:
         self.videos = self.frames = self.looks = self.people = 0
         self.failures: list[str] = []
         self._quiet = quiet
-        self._start = self._drawn = time.monotonic()
-        self._with_bar = not quiet and sys.stderr is not None and sys.stderr.isatty()
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
+        self._bar = Bar(wanted=not quiet)
         self._total: int | None = None
         self._before = 0
 
     def __enter__(self) -> Self:
-        self._start = time.monotonic()
+        self._bar.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self._bar.__exit__(kind, error, trace)
 
     def begin(self, frames: int | None) -> None:
         """A video begins; `frames`: how many there will be, if somebody knows."""
         self.videos += 1
         self._before, self._total = self.frames, frames
-        if self._bar is not None and self._task is not None:
-            self._bar.reset(self._task, total=frames)
+        self._bar.restart(frames)
 
     def count(self, *, looked: bool) -> None:
         """One frame is done."""
@@ -58,56 +48,28 @@ class VideoTally:
         """Tells what went wrong; with a `code`, the input counts as failed."""
         if code:
             self.failures.append(code)
-        if self._quiet:
-            return
-        line = f"agelens: {source!r}: {why}"
-        if self._bar is not None:
-            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
-        else:
-            tell(line)
+        if not self._quiet:
+            self._bar.say(f"agelens: {source!r}: {why}")
 
     def summarise(self, device: str, places: str) -> None:
         """Tells the totals in one line."""
         if not self._quiet:
-            seconds = max(time.monotonic() - self._start, 1e-3)
+            seconds = self._bar.seconds
             tell(f"{self.done()}; {seconds:,.1f} s, {self.frames / seconds:,.1f} frames/s, {device}{places}")
 
     def done(self) -> str:
         """What was done so far, in words."""
-        parts = [_count(self.frames, "frame")]
+        parts = [count_of(self.frames, "frame")]
         if self.looks != self.frames:
             parts[0] += f" ({self.looks:,} looked at)"
         if self.videos > 1:
-            parts.insert(0, _count(self.videos, "video"))
-        parts.append(_count(self.people, "track"))
+            parts.insert(0, count_of(self.videos, "video"))
+        parts.append(count_of(self.people, "track"))
         if self.failures:
-            parts.append(f"{_count(len(self.failures), 'error')} ({', '.join(sorted(set(self.failures)))})")
+            parts.append(f"{count_of(len(self.failures), 'error')} ({', '.join(sorted(set(self.failures)))})")
         return ", ".join(parts)
 
     def _draw(self) -> None:
-        now = time.monotonic()
-        if not self._with_bar or now - self._start < PATIENCE or now - self._drawn < 0.1:
-            return
-        self._drawn = now
-        if self._bar is None:
-            self._open_bar()
-        assert self._bar is not None
-        assert self._task is not None
-        words = f"{self.frames / (now - self._start):.1f} frames/s"
-        self._bar.update(self._task, completed=self.frames - self._before, total=self._total, words=words)
-
-    def _open_bar(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (
-            *(BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[words]}", markup=False)),
-            TimeRemainingColumn(compact=True),
-        )
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
-        self._task = self._bar.add_task("frames", total=self._total, words="")
-        self._bar.start()
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number:,} {word}{'' if number == 1 else 's'}"
+        if self._bar.is_due:
+            words = f"{self.frames / self._bar.seconds:.1f} frames/s"
+            self._bar.draw(self.frames - self._before, self._total, words)

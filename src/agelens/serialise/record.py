@@ -26,6 +26,22 @@ from agelens.types import SCHEMA, Age, Box, Face, Failure, Gender, GenderLabel, 
 
 LANDMARKS = 5
 
+ESTIMATE_COLUMNS: dict[str, type] = {
+    "age_years": float,
+    "age_low": float,
+    "age_high": float,
+    "age_coverage": float,
+    "age_group": str,
+    "age_group_probability": float,
+    "gender_label": str,
+    "gender_probability": float,
+    "gender_female_probability": float,
+}
+"""The columns of an age and a gender, wherever they stand."""
+
+MODEL_COLUMNS: dict[str, type] = {"model_name": str, "model_sha256": str}
+"""The columns of the model that judged."""
+
 COLUMNS: dict[str, type] = {
     "schema": str,
     "source": str,
@@ -38,17 +54,8 @@ COLUMNS: dict[str, type] = {
     "box_height": float,
     "detection_score": float,
     **{f"landmarks_{i}_{axis}": float for i, axis in itertools.product(range(LANDMARKS), "xy")},
-    "age_years": float,
-    "age_low": float,
-    "age_high": float,
-    "age_coverage": float,
-    "age_group": str,
-    "age_group_probability": float,
-    "gender_label": str,
-    "gender_probability": float,
-    "gender_female_probability": float,
-    "model_name": str,
-    "model_sha256": str,
+    **ESTIMATE_COLUMNS,
+    **MODEL_COLUMNS,
     "error_code": str,
     "error_message": str,
 }

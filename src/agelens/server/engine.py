@@ -6,26 +6,23 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING, TypeVar
 
-from agelens.analyzer import Analyzer
-from agelens.detect import FaceDetector, SearchOptions
+from agelens.analyzer import DEFAULTS, Analyzer
 from agelens.errors import InputError, TimeLimitError, TooManyBytesError, TooManyPixelsError
 from agelens.estimate import OnnxEstimator
 from agelens.runtime import resolve_device, typed_thread_errors
 from agelens.server.admission import Admission, Lease
 from agelens.server.batching import BatchingEstimator
 from agelens.server.metrics import Metrics
-from agelens.types import Image, Report, Task
+from agelens.types import Report, Task
 from agelens.zoo import read_model
 
 if TYPE_CHECKING:
-    from agelens.detect import Detector
     from agelens.server.settings import ServerSettings
-    from agelens.types import Detection
 
 Result = TypeVar("Result")
 
@@ -37,12 +34,12 @@ ANALYZERS_KEPT = 8
 class PictureOptions:
     """What is asked of one picture; as in `agelens predict`."""
 
-    task: Task = "both"
-    groups: str = "adience"
-    gender_threshold: float = 0.5
-    min_score: float = 0.6
-    min_face: float | None = None
-    max_faces: int | None = None
+    task: Task = DEFAULTS["task"]
+    groups: str = str(DEFAULTS["groups"])
+    gender_threshold: float = DEFAULTS["gender_threshold"]
+    min_score: float = DEFAULTS["min_score"]
+    min_face: float | None = DEFAULTS["min_face"]
+    max_faces: int | None = DEFAULTS["max_faces"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +48,6 @@ class Picture:
 
     name: str
     data: bytes
-
-
-class _Witness(threading.local):
-    """Remembers, for each thread, the picture that it was shown last."""
-
-    image: Image | None = None
-
-
-class _WitnessedDetector:
-    """A detector that shows a witness each picture, of which a prediction alone doesn't tell the size."""
-
-    def __init__(self, detector: Detector, witness: _Witness) -> None:
-        self._detector, self._witness = detector, witness
-
-    def detect(self, image: Image) -> list[Detection]:
-        self._witness.image = image
-        return self._detector.detect(image)
 
 
 class Engine:
@@ -82,8 +62,8 @@ class Engine:
         """Opens the models and starts the threads.
 
         Raises:
-            ModelError: A model is unknown, damaged or unfit, or the device isn't there.
-            UsageError: The system starts no thread.
+            ModelError: A model is unknown, damaged or unfit.
+            UsageError: The device isn't there, or the system starts no thread.
         """
         self.settings, self.metrics = settings, metrics
         self.admission = Admission(settings.queue, settings.max_held, metrics.set_queue)
@@ -93,7 +73,6 @@ class Engine:
         )
         self.spec, self.model = estimator.spec, estimator.model
         self._estimator = BatchingEstimator(estimator, settings.batch_size, metrics.count_batch)
-        self._witness = _Witness()
         self._open_analyzer = lru_cache(maxsize=ANALYZERS_KEPT)(self._make_analyzer)
         # One more than are to work at once: whose crops are being judged by another thread only waits.
         threads = settings.threads_each + 1
@@ -103,16 +82,17 @@ class Engine:
             wait([self._pool.submit(everybody.wait) for _ in range(threads)])
 
     def _make_analyzer(self, options: PictureOptions) -> Analyzer:
-        search = SearchOptions(options.min_score, options.min_face, options.max_faces)
         return Analyzer(
             self.settings.model,
             task=options.task,
             groups=options.groups,
             gender_threshold=options.gender_threshold,
+            min_score=options.min_score,
+            min_face=options.min_face,
+            max_faces=options.max_faces,
             device=self.device,
             threads=1,
             limits=self.settings.limits,
-            detector=_WitnessedDetector(FaceDetector(search, device=self.device), self._witness),
             estimator=self._estimator,
         )
 
@@ -137,16 +117,13 @@ class Engine:
             UsageError: An option makes no sense.
         """
         try:
-            faces = tuple(self._open_analyzer(options).predict(picture.data))
+            report = self._open_analyzer(options).analyse(picture.data, keep_image=keep_image)
         except InputError as error:
             return Report(picture.name, None, None, (), self.model, self._advise(error).to_failure())
         except MemoryError:
             refusal = TooManyPixelsError("the picture needs more memory than there is; send a smaller copy")
             return Report(picture.name, None, None, (), self.model, refusal.to_failure())
-        finally:  # a picture that nobody needs any more would fill the memory
-            image, self._witness.image = self._witness.image, None
-        assert image is not None
-        return Report(picture.name, image.width, image.height, faces, self.model, None, image if keep_image else None)
+        return replace(report, source=picture.name)
 
     def _advise(self, error: InputError) -> InputError:
         """The same error in words for a client, who can't raise limits."""

@@ -6,78 +6,24 @@ RGB crops (N, size, size, 3) go in, age probabilities (N, 101) and the female pr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
-from agelens.modelspec import AGE_BINS, AGE_OUTPUT, GENDER_OUTPUT, INPUT, METADATA_KEY, ModelSpec
+from agelens.modelspec import AGE_OUTPUT, GENDER_OUTPUT, INPUT, METADATA_KEY, ModelSpec
+from agelens.training.export_levi import build_levi_graph
+from agelens.training.graph import GraphWriter, make_graph
 from agelens.training.levi_hassner import LeviHassner
 from agelens.training.networks import MEAN, SCALE, Block, FaceNetwork
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from torch import nn
-
     from agelens.training.calibrate import Calibration
     from agelens.training.networks import Network
 
 OPSET = 17
 IR_VERSION = 8
-
-
-class GraphWriter:
-    """Collects nodes and weights."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.weights: list[onnx.TensorProto] = []
-
-    def add(self, kind: str, *inputs: str, output: str = "", **attributes: float | str | list[int]) -> str:
-        """Adds a node; returns the name of its output."""
-        output = output or f"t{len(self.nodes)}"
-        node = helper.make_node(kind, list(inputs), [output])
-        node.attribute.extend(helper.make_attribute(key, value) for key, value in sorted(attributes.items()))
-        self.nodes.append(node)
-        return output
-
-    def constant(self, value: NDArray[Any]) -> str:
-        """Adds a weight; denormal numbers become zero. Returns its name."""
-        if value.dtype == np.float32:
-            value = np.where(np.abs(value) < 1e-30, np.float32(0), value)
-        name = f"w{len(self.weights)}"
-        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
-
-    def convolve(self, x: str, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> str:
-        """A convolution with its normalisation folded in."""
-        kernel, bias = fold(conv, norm)
-        padding = conv.padding[0] if isinstance(conv.padding, tuple) else 0
-        return self.add(
-            "Conv",
-            *(x, self.constant(kernel), self.constant(bias)),
-            kernel_shape=list(kernel.shape[2:]),
-            strides=list(conv.stride),
-            pads=[padding] * 4,
-        )
-
-    def pad(self, x: str, channels: int, rows: int, columns: int) -> str:
-        """Appends zeros to the channels, rows and columns."""
-        if not channels and not rows and not columns:
-            return x
-        pads = np.array([0, 0, 0, 0, 0, channels, rows, columns], np.int64)
-        return self.add("Pad", x, self.constant(pads), mode="constant")
-
-
-def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Kernel and bias of a convolution followed by its normalisation, as one convolution."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    factor = norm.weight / (norm.running_var + norm.eps).sqrt()
-    kernel = conv.weight * factor[:, None, None, None]
-    bias = norm.bias - norm.running_mean * factor
-    return kernel.detach().numpy(), bias.detach().numpy()
 
 
 def write_block(graph: GraphWriter, x: str, block: Block, side: int) -> tuple[str, int]:
@@ -121,20 +67,6 @@ def build_graph(network: FaceNetwork, calibration: Calibration) -> onnx.GraphPro
     return make_graph(graph, size)
 
 
-def make_graph(graph: GraphWriter, size: int) -> onnx.GraphProto:
-    """The collected nodes between the inputs and outputs of the contract."""
-    return helper.make_graph(
-        graph.nodes,
-        "agelens",
-        [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["N", size, size, 3])],
-        [
-            helper.make_tensor_value_info(AGE_OUTPUT, TensorProto.FLOAT, ["N", AGE_BINS]),
-            helper.make_tensor_value_info(GENDER_OUTPUT, TensorProto.FLOAT, ["N"]),
-        ],
-        graph.weights,
-    )
-
-
 def export_onnx(network: Network, calibration: Calibration, spec: ModelSpec) -> bytes:
     """The model file's bytes: the same for the same weights, so that its SHA-256 names them.
 
@@ -150,8 +82,6 @@ def write_graph(network: Network, calibration: Calibration) -> onnx.GraphProto:
     """The inference graph of a network of any kind."""
     if isinstance(network, FaceNetwork):
         return build_graph(network, calibration)
-    from agelens.training.export_levi import build_levi_graph
-
     assert isinstance(network, LeviHassner)
     return build_levi_graph(network, calibration)
 

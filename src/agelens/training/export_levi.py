@@ -12,7 +12,7 @@ import numpy as np
 from onnx import TensorProto
 
 from agelens.modelspec import AGE_BINS, AGE_OUTPUT, GENDER_OUTPUT, INPUT
-from agelens.training.export import GraphWriter, make_graph
+from agelens.training.graph import GraphWriter, make_graph
 from agelens.training.levi_hassner import PICTURE, WINDOW
 from agelens.training.response_norm import ALPHA, BETA, SIZE
 

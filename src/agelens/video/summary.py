@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agelens.advice import how_to_install
 from agelens.errors import MissingPackageError, UsageError
 from agelens.outfile import write_whole
-from agelens.serialise.record import encode_text
+from agelens.serialise.record import ESTIMATE_COLUMNS, MODEL_COLUMNS, encode_text
 
 if TYPE_CHECKING:
     from agelens.types import ModelId
@@ -32,15 +32,7 @@ COLUMNS: Final[dict[str, type]] = {
     "last_seconds": float,
     "frames": int,
     "independent_looks": float,
-    "age_years": float,
-    "age_low": float,
-    "age_high": float,
-    "age_coverage": float,
-    "age_group": str,
-    "age_group_probability": float,
-    "gender_label": str,
-    "gender_probability": float,
-    "gender_female_probability": float,
+    **ESTIMATE_COLUMNS,
     "best_frame": int,
     "best_seconds": float,
     "best_box_x": float,
@@ -48,8 +40,7 @@ COLUMNS: Final[dict[str, type]] = {
     "best_box_width": float,
     "best_box_height": float,
     "crop": str,
-    "model_name": str,
-    "model_sha256": str,
+    **MODEL_COLUMNS,
 }
 """The columns of a summary and the type of each; age, gender and crop may be empty."""
 

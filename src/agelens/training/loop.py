@@ -129,9 +129,10 @@ def train(
         seen += len(batch.female)
         for name in ("loss", "age", "target", "gender"):
             sums[name] = sums.get(name, 0.0) + losses[name]
-        if step % 50 == 0 or step == config.steps:
+        saves = step % config.save_every == 0 or step == config.steps
+        if saves or step % 50 == 0:
             facts: dict[str, Any] = {"step": step, "rate": seen / (time.monotonic() - began)}
-            if step % config.save_every == 0 or step == config.steps:
+            if saves:
                 facts |= {name: value / config.save_every for name, value in sums.items()}
                 sums = {}
                 if judge:
@@ -148,7 +149,10 @@ def train(
 def _restore(folder: Path, config: TrainConfig, learner: Learner) -> int:
     checkpoint = load_checkpoint(folder)
     kept, wanted = checkpoint.facts["config"], json.loads(json.dumps(config.to_dict()))
-    changed = [name for name in wanted if kept.get(name) != wanted[name] and name not in ("threads", "save_every")]
+    wanted = {name: value for name, value in wanted.items() if name not in ("threads", "save_every")}
+    # What an older checkpoint does not say of its network was not there yet, which is what the defaults say.
+    kept = kept | {"network": json.loads(json.dumps(NetworkConfig.from_dict(kept["network"]).to_dict()))}
+    changed = [name for name in wanted if kept.get(name) != wanted[name]]
     if changed:
         raise TrainingError(
             f"the folder holds a training with another configuration ({', '.join(changed)} differ); choose another"

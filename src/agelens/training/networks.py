@@ -17,6 +17,7 @@ from torch.nn import functional
 from agelens.errors import UsageError
 from agelens.modelspec import AGE_BINS as AGE_BINS
 from agelens.training.classes import YEARS, AgeClasses
+from agelens.training.second_opinion import SIDE, SecondOpinion
 
 MEAN = (122.782, 117.001, 104.298)
 SCALE = 256.0
@@ -73,6 +74,8 @@ class NetworkConfig:
         blocks: Residual blocks of each stage.
         last_inner: Channels inside the last block, which holds most of the weights.
         dropout: Share of the features dropped before the heads while training.
+        second: Weight of a second opinion on gender (see `SecondOpinion`), for which `size` has to be a multiple of 32;
+            0: there is none.
     """
 
     size: int = 64
@@ -80,6 +83,7 @@ class NetworkConfig:
     blocks: tuple[int, ...] = (1, 2, 2)
     last_inner: int = 208
     dropout: float = 0.1
+    second: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -141,6 +145,8 @@ class FaceNetwork(Network):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
+        if config.second and config.size % SIDE:
+            raise UsageError(f"a second opinion needs crops whose side is a multiple of {SIDE}, not {config.size}")
         self.config = config
         self.side = config.size
         self.stem = nn.Conv2d(3, config.widths[0], 7, 2, 0, bias=False)
@@ -157,6 +163,7 @@ class FaceNetwork(Network):
         self.dropout = nn.Dropout(config.dropout)
         self.age = nn.Linear(channels, AGE_BINS)
         self.gender = nn.Linear(channels, 1)
+        self.second = SecondOpinion() if config.second else None
 
     def describe(self) -> dict[str, Any]:
         return self.config.to_dict()
@@ -173,7 +180,10 @@ class FaceNetwork(Network):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         features = self.features(x)
         dropped = self.dropout(features)
-        return self.age(dropped), self.gender(dropped)[:, 0], features
+        gender = self.gender(dropped)[:, 0]
+        if self.second is not None:
+            gender = gender + self.config.second * self.second(x)
+        return self.age(dropped), gender, features
 
 
 def normalise(crops: Tensor) -> Tensor:

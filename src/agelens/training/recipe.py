@@ -38,6 +38,7 @@ from agelens.training.recipes import NOTES, RECIPES, Recipe, Source
 from agelens.training.recognition import LOOSER, SIDE, read_recognition, teach_upper
 from agelens.training.recognition_whole import teach_whole
 from agelens.training.shorten import shorten
+from agelens.training.small_gender import attach, load_small_gender
 from agelens.training.soft_labels import Opinion, balance, blur_exact, join_crops, merge, soften
 from agelens.training.starts import load_recognition_start
 from agelens.training.teacher import ask_teacher
@@ -200,13 +201,15 @@ def learn(recipe: Recipe, places: Places) -> tuple[FaceNetwork, CropSet]:
     return train(recipe.train, lessons, network, places.work / recipe.name, judge=judge, listener=say_facts), crops
 
 
-def finish(recipe: Recipe, network: FaceNetwork, crops: CropSet) -> bytes:
+def finish(recipe: Recipe, network: FaceNetwork, crops: CropSet, places: Places) -> bytes:
     """The calibrated model file; what it reaches on the validation faces is written into it."""
     size, network = network.config.size, network.eval()
     if recipe.evenness:
         rows = np.flatnonzero(crops.split == "train")[::4]
         ages, _ = predict_crops(network, still_crops(crops, rows, WIDENING, size))
         take_back_prior(network, measure_prior(softmax(ages.astype(float))), recipe.evenness)
+    if recipe.second:
+        network = attach(network, load_small_gender(places.downloads / AGE_WHEEL), recipe.second)
     held = np.flatnonzero(crops.split == "val")
     lessons = Lessons(crops, held, np.ones(len(held)), None, WIDENING)
     calibration = fit_calibration(network, "both", lessons, held)
@@ -268,7 +271,7 @@ def ship(recipe: Recipe, model: bytes, models: Path) -> None:
 def make_model(recipe: Recipe, places: Places) -> None:
     """All of it."""
     places.work.mkdir(parents=True, exist_ok=True)
-    ship(recipe, finish(recipe, *learn(recipe, places)), places.models)
+    ship(recipe, finish(recipe, *learn(recipe, places), places), places.models)
 
 
 def main() -> None:

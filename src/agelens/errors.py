@@ -21,7 +21,8 @@ AgelensError
  |   |- MissingCodecError        missing_codec
  |   |- TruncatedVideoError      truncated_video
  |   |- CorruptVideoError        corrupt_video
- |   `- CameraError              no_camera
+ |   |- CameraError              no_camera
+ |   `- CrashedError             crashed
  |- RecordError              a record of a result is not what it must be           exit 1   invalid_record
  |   `- UnknownSchemaError       unknown_schema
  |- OutputError              a result could not be written                         exit 1
@@ -30,7 +31,10 @@ AgelensError
  |- UsageError               wrong usage, or nothing to do                         exit 2
  |   |- NothingToReadError       nothing_to_read
  |   |- MissingPackageError      missing_package
- |   `- DeviceError              device_unavailable
+ |   |- DeviceError              device_unavailable
+ |   |- OutputNotEmptyError      output_not_empty
+ |   |- OutputInUseError         output_in_use
+ |   `- PlanChangedError         plan_changed
  |- DatasetError             a data set cannot be prepared or used                exit 1
  |   |- WrongLayoutError         wrong_layout
  |   |- UnreadableLabelsError    unreadable_labels
@@ -39,6 +43,7 @@ AgelensError
  |   |- DamagedDatasetError      damaged_dataset
  |   `- LeakError                leak
  |- TrainingError            a training cannot start or go on                       exit 1   training_failed
+ |- ClusterError             a cluster of machines cannot be used                   exit 1   cluster_failed
  |- ServerError              a server cannot answer a request                       exit 1
  |   |- BadRequestError          bad_request
  |   |- UnauthorizedError        unauthorized
@@ -219,6 +224,12 @@ class CameraError(InputError):
     code = "no_camera"
 
 
+class CrashedError(InputError):
+    """The process that read the picture ended, more than once."""
+
+    code = "crashed"
+
+
 class RecordError(AgelensError):
     """A record of a result is not what it must be, or a result can't become one."""
 
@@ -322,6 +333,33 @@ class DeviceError(UsageError):
     """The device that was asked for cannot be used here."""
 
     code = "device_unavailable"
+
+
+class OutputNotEmptyError(UsageError):
+    """The folder of the output holds something already."""
+
+    code = "output_not_empty"
+    http_status = 409
+
+
+class OutputInUseError(UsageError):
+    """Another run writes to the same output."""
+
+    code = "output_in_use"
+    http_status = 409
+
+
+class PlanChangedError(UsageError):
+    """A run is asked to go on with other settings, another input or another model than it began with."""
+
+    code = "plan_changed"
+    http_status = 409
+
+
+class ClusterError(AgelensError):
+    """A cluster of machines, or the engine that runs it, cannot be used."""
+
+    code = "cluster_failed"
 
 
 class TrainingError(AgelensError):

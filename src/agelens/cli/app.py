@@ -13,13 +13,13 @@ from typing import Annotated, Any, Final
 import typer
 
 from agelens import __version__
-from agelens.cli.command import declare
-from agelens.cli.options import OPTIONS, SOURCE_HELP, SWITCHES, Option, PredictOptions, make_options
+from agelens.cli.command import annotate_option, annotate_switch, declare
+from agelens.cli.options import OPTIONS, SOURCE_HELP, SWITCHES, PredictOptions, make_options
 from agelens.cli.progress import tell
 from agelens.errors import UsageError
 from agelens.formats import EXTENSIONS
 
-COMMANDS: Final = ("predict", "live", "serve", "prepare", "train", "evaluate", "export", "models")
+COMMANDS: Final = ("predict", "live", "serve", "batch", "prepare", "train", "evaluate", "export", "models")
 """Each is a module here, loaded when it is called."""
 
 EPILOG: Final = """\
@@ -81,7 +81,7 @@ def make_app(called: str = "") -> typer.Typer:
     for name in [called] if called in COMMANDS else COMMANDS:
         if name == "predict":
             app.command(name, help=PREDICT_HELP, epilog=PREDICT_EPILOG, context_settings=SETTINGS)(_make_predict())
-        elif name in ("live", "serve", "train", "export"):
+        elif name in ("live", "serve", "batch", "train", "export"):
             module = import_module(f"agelens.cli.{name}")
             app.command(name, help=module.HELP, epilog=module.EPILOG, context_settings=SETTINGS)(module.command)
         else:
@@ -103,18 +103,6 @@ def _describe(
     """Age and gender from face images: predict, prepare data sets, train, evaluate and export."""
 
 
-def _converter(option: Option) -> Callable[[str | None], Any]:
-    def convert(value: str | None) -> str | None:
-        try:
-            if value is not None:
-                option.read(value)
-        except UsageError as error:
-            raise typer.BadParameter(error.message) from error
-        return value
-
-    return convert
-
-
 def _parameters() -> list[Parameter]:
     defaults = {name: getattr(PredictOptions(()), name) for name in (*OPTIONS, *SWITCHES)}
     declared: dict[str, Any] = {
@@ -122,10 +110,9 @@ def _parameters() -> list[Parameter]:
     }
     for name, option in OPTIONS.items():
         default = defaults[name]
-        option_info = typer.Option(*option.flags, metavar=option.metavar, help=option.help, callback=_converter(option))
-        declared[name] = (Annotated[str | None, option_info], None if default is None else f"{default}")
+        declared[name] = (annotate_option(option), None if default is None else f"{default}")
     for name, switch in SWITCHES.items():
-        declared[name] = (Annotated[bool, typer.Option(*switch.flags, help=switch.help)], False)
+        declared[name] = (annotate_switch(switch), False)
     return [
         Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
         for name, (annotation, default) in declared.items()

@@ -6,18 +6,39 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from inspect import Parameter, Signature
+from typing import Annotated
 
 import typer
 
 from agelens.advice import how_to_install
+from agelens.cli.options import Option, Switch
 from agelens.cli.progress import tell
-from agelens.errors import AgelensError, MissingPackageError
+from agelens.errors import AgelensError, MissingPackageError, UsageError
 
 
 def declare(command: Callable[..., None], parameters: Sequence[Parameter]) -> None:
     """Gives a function that takes any keywords the signature off which typer reads its options."""
     command.__dict__["__signature__"] = Signature(parameters)
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+
+
+def annotate_option(option: Option) -> object:
+    """What typer must know of an option that is data; its text is checked when it is read, and stays text."""
+
+    def check(value: str | None) -> str | None:
+        try:
+            if value is not None:
+                option.read(value)
+        except UsageError as error:
+            raise typer.BadParameter(error.message) from error
+        return value
+
+    return Annotated[str | None, typer.Option(*option.flags, metavar=option.metavar, help=option.help, callback=check)]
+
+
+def annotate_switch(switch: Switch) -> object:
+    """The same of an option without a value."""
+    return Annotated[bool, typer.Option(*switch.flags, help=switch.help)]
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -145,6 +145,21 @@ class Tally:
             if not seen:
                 self._warn(report.source, report.error.message)
         self._draw()
+
+    def add_many(
+        self, pictures: int, faces: int, errors: Mapping[str, int], told: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        """Counts pictures that were done elsewhere; `told`: names and messages of some that could not be read."""
+        self.pictures += pictures
+        self.faces += faces
+        self.errors.update(errors)
+        for source, why in told:
+            self._warn(source, why)
+        self._draw()
+
+    def expect(self, total: int | None) -> None:
+        """Tells how many pictures there are in all."""
+        self._total = total
 
     def add_unwritten(self, source: str, why: str) -> None:
         """Counts a picture whose copy or crops could not be written."""

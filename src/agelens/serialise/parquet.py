@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO, TextIO
+from typing import IO, TYPE_CHECKING, TextIO
 
 from agelens.advice import how_to_install
 from agelens.errors import MissingPackageError, UsageError
 from agelens.outfile import Closing, Target
-from agelens.serialise.record import Row, encode_text, to_record, to_rows
+from agelens.serialise.record import COLUMNS, Row, encode_text, to_record, to_rows
 from agelens.types import SCHEMA, Report
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _ROWS_IN_GROUP = 16_384
 
@@ -27,9 +30,7 @@ class ParquetWriter(Closing):
         except ImportError as error:
             raise MissingPackageError(f"Parquet needs pyarrow: {how_to_install('parquet', 'pyarrow')}") from error
         self._arrow = pa
-        types = {str: pa.string(), int: pa.int32(), float: pa.float64()}
-        fields = [pa.field(name, types[kind]) for name, kind in columns.items()]
-        self._schema = pa.schema(fields, metadata={"agelens.schema": SCHEMA})
+        self._schema = arrow_schema(columns)
         super().__init__(str(path) if path else str(getattr(stream, "name", "the stream")))
         self._stream = stream  # a text stream that nobody holds closes its bytes
         self._rows: list[Row] = []
@@ -60,8 +61,7 @@ class ParquetWriter(Closing):
                 self._flush()
 
     def _flush(self) -> None:
-        columns = {name: [_arrow_cell(row[name]) for row in self._rows] for name in self._schema.names}
-        table = self._arrow.table(columns, schema=self._schema)
+        table = self._arrow.table(_arrow_columns(self._rows, self._schema), schema=self._schema)
         before = self._sink.tell()
         try:
             self._file.write_table(table)
@@ -88,6 +88,32 @@ class ParquetWriter(Closing):
         if self._target:
             with contextlib.suppress(OSError):
                 self._target.discard()
+
+
+def arrow_schema(columns: Mapping[str, type] = COLUMNS) -> pa.Schema:
+    """The `pyarrow.Schema` of the rows of records."""
+    import pyarrow as pa
+
+    types = {str: pa.string(), int: pa.int32(), float: pa.float64()}
+    fields = [pa.field(name, types[kind]) for name, kind in columns.items()]
+    return pa.schema(fields, metadata={"agelens.schema": SCHEMA})
+
+
+def to_arrow(reports: Iterable[Report]) -> pa.RecordBatch:
+    """The rows of reports as a `pyarrow.RecordBatch`.
+
+    Raises:
+        RecordError: A report holds what no record may hold.
+    """
+    import pyarrow as pa
+
+    rows = [row for report in reports for row in to_rows(to_record(report))]
+    schema = arrow_schema()
+    return pa.RecordBatch.from_pydict(_arrow_columns(rows, schema), schema=schema)
+
+
+def _arrow_columns(rows: list[Row], schema: pa.Schema) -> dict[str, list[object]]:
+    return {name: [_arrow_cell(row[name]) for row in rows] for name in schema.names}
 
 
 def _arrow_cell(value: object) -> object:

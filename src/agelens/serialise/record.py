@@ -71,6 +71,7 @@ VIDEO_COLUMNS: dict[str, type] = {
 }
 """The columns of the frames of a video."""
 
+_PLAIN = frozenset({str, int, type(None)})
 _Kind = TypeVar("_Kind")
 Record = dict[str, Any]
 Row = dict[str, Any]
@@ -123,19 +124,30 @@ def _joined(name: str, values: Mapping[str, Any] | None) -> Row:
 
 
 def _check_plain(value: object, where: str, source: str) -> None:
-    kind = type(value)
+    if _is_plain(value):
+        return
     if isinstance(value, dict):
         for key, item in value.items():
             _check_plain(item, f"{where}.{key}", source)
     elif isinstance(value, list):
         for i, item in enumerate(value):
             _check_plain(item, f"{where}[{i}]", source)
-    elif kind not in (str, int, float, type(None)):
-        raise RecordError(
-            f"the result for {source!a} cannot be written: {where} is a {kind.__module__}.{kind.__name__}"
-        )
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise RecordError(f"the result for {source!a} cannot be written: {where} is {value}, not a finite number")
+    else:
+        kind = type(value)
+        what = f"{value}, not a finite number" if kind is float else f"a {kind.__module__}.{kind.__name__}"
+        raise RecordError(f"the result for {source!a} cannot be written: {where} is {what}")
+
+
+def _is_plain(value: object) -> bool:
+    """Whether JSON can hold it as it is."""
+    kind = type(value)
+    if kind is float:
+        return math.isfinite(cast("float", value))
+    if kind is dict:
+        return all(map(_is_plain, cast("dict[str, object]", value).values()))
+    if kind is list:
+        return all(map(_is_plain, cast("list[object]", value)))
+    return kind in _PLAIN
 
 
 def report_from_dict(record: Mapping[str, Any]) -> Report:

@@ -215,7 +215,7 @@ def test_a_picture_that_breaks_at_the_second_decoding_is_an_error_of_that_pictur
 
 def test_pictures_are_dropped_as_soon_as_their_crops_are_cut(analyzer: Analyzer) -> None:
     assert next(analyzer.stream([str(EXAMPLE)])).image is None
-    prepared = analyzer._prepare(str(EXAMPLE))
+    prepared = analyzer.prepare(str(EXAMPLE))
     assert prepared.image is None
     assert prepared.crops.nbytes == 32 * 32 * 3
 

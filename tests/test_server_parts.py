@@ -8,7 +8,8 @@ import re
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("fastapi", reason="needs the extra `serve`")
 
+from agelens.analyzer import Prepared
 from agelens.errors import (
     BadRequestError,
     OverloadedError,
@@ -31,11 +33,12 @@ from agelens.errors import (
 )
 from agelens.estimate import Estimates
 from agelens.server.admission import Admission
-from agelens.server.batching import BatchingEstimator
+from agelens.server.crew import Crew, Job
 from agelens.server.fetch import Fetcher, is_public, split_address
 from agelens.server.listening import refuse_newcomers
 from agelens.server.metrics import BATCHES, Board, Metrics
 from agelens.server.multipart import find_boundary, parse_multipart
+from agelens.server.options import PredictQuery, read_queries
 from agelens.server.settings import ServerSettings
 from serving import BOUNDARY, form
 from stand_in import make_spec
@@ -124,6 +127,25 @@ def test_a_missing_boundary_is_told(content_type: str) -> None:
         find_boundary(content_type)
 
 
+# --- queries -------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_asked_again_is_read_once_and_names_are_not_kept() -> None:
+    read = read_queries(PredictQuery)
+    asked = read(b"task=age&groups=0-17,18%2B&max_faces=2")
+    assert (asked.task, asked.groups, asked.max_faces, asked.format) == ("age", "0-17,18+", 2, "json")
+    assert read(b"task=age&groups=0-17,18%2B&max_faces=2") is asked
+    for private in (b"source=anna.jpg", b"%73ource=anna.jpg", b"url=https://example.org/anna.jpg"):
+        assert read(private) == read(private)
+        assert read(private) is not read(private)
+    for _ in range(2):
+        with pytest.raises(UsageError, match="'task'"):
+            read(b"tsk=age")
+    assert read(b"task=age&task=gender").task == "gender"
+    assert read(b"") == PredictQuery()
+    assert all(read(f"max_faces={count}".encode()).max_faces == count for count in range(1, 400))
+
+
 # --- the queue -----------------------------------------------------------------------------------------------------
 
 
@@ -176,51 +198,131 @@ def crops_of(*values: int) -> np.ndarray:
     return np.array(values, np.uint8).reshape(-1, 1, 1, 1) * np.ones((1, 4, 4, 3), np.uint8)
 
 
-def estimate_at_once(estimator: SlowEstimator, batching: BatchingEstimator, sets: Sequence[np.ndarray]) -> list[object]:
-    """The first set holds up the others, so that they come together."""
-    answers: list[object] = [None] * len(sets)
+def job_of(*values: int, image: object = None, finish: Callable[..., object] | None = None) -> Job[object]:
+    """A picture with a face for each value; its result is what the estimator says of each."""
 
-    def ask(index: int) -> None:
-        try:
-            answers[index] = batching.estimate(sets[index])
-        except UnfitModelError as error:
-            answers[index] = error
+    def prepare() -> Prepared:
+        return Prepared("", 1, 1, [None] * len(values), crops_of(*values), image)
 
-    threads = [threading.Thread(target=ask, args=(index,)) for index in range(len(sets))]
-    threads[0].start()
+    return Job(prepare, finish or (lambda _, answers: (answers.female * 255).round().astype(int).tolist()))
+
+
+@contextmanager
+def crew_of(threads: int, estimator: SlowEstimator, most: int, *seen: Callable[[int, int], None]) -> Iterator[Crew]:
+    crew = Crew(threads, estimator, most, *seen)
+    try:
+        yield crew
+    finally:
+        estimator.go_on.set()
+        crew.close()
+
+
+def hold_up(crew: Crew, estimator: SlowEstimator) -> Future[object]:
+    """The one thread judges the first picture until it is let go on, so that others come together."""
+    first = crew.submit(job_of(1))
     assert estimator.entered.wait(10)
-    for thread in threads[1:]:
-        thread.start()
-    while len(batching._waiting) < len(sets) - 1:
-        pass
-    estimator.go_on.set()
-    for thread in threads:
-        thread.join(10)
-    return answers
+    return first
 
 
-def test_crops_that_come_together_are_judged_together() -> None:
+def test_faces_of_pictures_that_wait_are_judged_together() -> None:
     estimator, seen = SlowEstimator(), []
-    batching = BatchingEstimator(estimator, 8, lambda pictures, faces: seen.append((pictures, faces)))
-    sets = [crops_of(1), *(crops_of(*range(10 * n, 10 * n + n)) for n in range(1, 6))]
-    answers = estimate_at_once(estimator, batching, sets)
-    for crops, answer in zip(sets, answers, strict=True):
-        assert isinstance(answer, Estimates)
-        assert answer.ages.argmax(axis=1).tolist() == crops[:, 0, 0, 0].tolist()
-    assert sum(estimator.calls) == 16
-    assert max(estimator.calls) <= 8
-    assert len(estimator.calls) <= 4
-    assert [faces for _, faces in seen] == estimator.calls
-    assert sum(pictures for pictures, _ in seen) == 6
+    with crew_of(1, estimator, 8, lambda pictures, faces: seen.append((pictures, faces))) as crew:
+        first = hold_up(crew, estimator)
+        faces = [list(range(10 * n, 10 * n + n)) for n in range(6)]
+        futures = [crew.submit(job_of(*values)) for values in faces]
+        estimator.go_on.set()
+        assert [future.result(10) for future in (first, *futures)] == [[1], *faces]
+    assert estimator.calls == [1, 6, 4, 5]
+    assert seen == [(1, 1), (3, 6), (1, 4), (1, 5)]
+
+
+def test_nobody_waits_longer_than_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agelens.server.crew.LINGER", 0.0)
+    estimator = SlowEstimator()
+    with crew_of(1, estimator, 8) as crew:
+        hold_up(crew, estimator)
+        futures = [crew.submit(job_of(number)) for number in (2, 3, 4)]
+        estimator.go_on.set()
+        assert [future.result(10) for future in futures] == [[2], [3], [4]]
+    assert estimator.calls == [1, 1, 1, 1]
+
+
+def test_a_picture_that_comes_alone_waits_for_nobody() -> None:
+    estimator = SlowEstimator()
+    estimator.go_on.set()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def prepare() -> Prepared:
+        begun.set()
+        assert go_on.wait(10)
+        return Prepared("", 1, 1, [], crops_of())
+
+    with crew_of(2, estimator, 8) as crew:
+        slow = crew.submit(Job(prepare, lambda _prepared, _answers: "slow"))
+        assert begun.wait(10)
+        assert crew.submit(job_of(7)).result(10) == [7]
+        assert not slow.done()
+        go_on.set()
+        assert slow.result(10) == "slow"
+
+
+def test_a_kept_picture_is_done_before_the_next_is_begun() -> None:
+    estimator, done = SlowEstimator(), []
+    with crew_of(1, estimator, 100) as crew:
+        hold_up(crew, estimator)
+        futures = [
+            crew.submit(
+                job_of(number, image=image, finish=lambda prepared, _: done.append(int(prepared.crops[0, 0, 0, 0])))
+            )
+            for number, image in ((2, None), (3, "kept"), (4, "kept"), (5, None))
+        ]
+        estimator.go_on.set()
+        wait(futures, 10)
+    assert estimator.calls == [1, 2, 1, 1]
+    assert sorted(done[:2]) == [2, 3]
+    assert done[2:] == [4, 5]
 
 
 def test_a_model_that_fails_is_told_to_all_who_wait() -> None:
     estimator = SlowEstimator()
-    batching = BatchingEstimator(estimator, 100)
-    answers = estimate_at_once(estimator, batching, [crops_of(1), crops_of(2), crops_of(255), crops_of(3)])
-    assert isinstance(answers[0], Estimates)
-    assert [type(answer) for answer in answers[1:]] == [UnfitModelError] * 3
-    assert isinstance(batching.estimate(crops_of(7)), Estimates)
+    with crew_of(1, estimator, 100) as crew:
+        hold_up(crew, estimator)
+        futures = [crew.submit(job_of(number)) for number in (2, 255, 3)]
+        estimator.go_on.set()
+        assert [type(future.exception(10)) for future in futures] == [UnfitModelError] * 3
+        assert crew.submit(job_of(7)).result(10) == [7]
+
+
+def test_what_goes_wrong_with_one_picture_is_told_to_that_one() -> None:
+    def fail(*_: object) -> Prepared:
+        raise UsageError("no")
+
+    estimator = SlowEstimator()
+    with crew_of(1, estimator, 100) as crew:
+        hold_up(crew, estimator)
+        jobs = [job_of(2), job_of(3, finish=fail), Job(fail, fail), job_of(4)]
+        futures = [crew.submit(job) for job in jobs]
+        estimator.go_on.set()
+        assert [type(future.exception(10)) for future in futures] == [type(None), UsageError, UsageError, type(None)]
+        assert [futures[0].result(), futures[3].result()] == [[2], [4]]
+
+
+def test_what_is_given_up_is_never_begun() -> None:
+    estimator, begun = SlowEstimator(), []
+    with crew_of(1, estimator, 100) as crew:
+        first = hold_up(crew, estimator)
+        jobs = [Job(lambda number=number: begun.append(number), lambda *_: None) for number in (1, 2)]
+        futures = [crew.submit(job) for job in jobs]
+        assert futures[0].cancel()
+        ending = threading.Thread(target=crew.close)
+        ending.start()
+        while not futures[1].cancelled():
+            assert ending.is_alive()
+        estimator.go_on.set()
+        ending.join(10)
+        assert first.result(10) == [1]
+    assert begun == []
+    assert all(future.cancelled() for future in futures)
 
 
 # --- counters ------------------------------------------------------------------------------------------------------

@@ -50,6 +50,10 @@ class Estimates:
     female: Floats
 
 
+NO_ESTIMATES = Estimates(np.zeros((0, AGE_BINS), np.float32), np.zeros(0, np.float32))
+"""What is said of no crops."""
+
+
 class Estimator(Protocol):
     """Anything that judges crops. A second kind of model needs no more than this."""
 
@@ -95,8 +99,9 @@ class OnnxEstimator:
             UnfitModelError: The model can't be run, or gives numbers that aren't probabilities.
         """
         parts = [self._run(crops[start : start + self._batch_size]) for start in range(0, len(crops), self._batch_size)]
-        ages = np.concatenate([part.ages for part in parts] or [np.zeros((0, AGE_BINS), np.float32)])
-        return Estimates(ages, np.concatenate([part.female for part in parts] or [np.zeros(0, np.float32)]))
+        if not parts:
+            return NO_ESTIMATES
+        return Estimates(np.concatenate([part.ages for part in parts]), np.concatenate([part.female for part in parts]))
 
     def _run(self, crops: Pixels) -> Estimates:
         try:

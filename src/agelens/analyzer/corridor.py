@@ -22,7 +22,7 @@ from agelens.cores import count_cores
 from agelens.decode import decode, decode_any, name_of
 from agelens.detect import FAR, Detector, FaceDetector, SearchOptions, central_face
 from agelens.errors import InputError, TooManyPixelsError, UsageError
-from agelens.estimate import EstimateOptions, Estimator, OnnxEstimator, read_face
+from agelens.estimate import NO_ESTIMATES, EstimateOptions, Estimates, Estimator, OnnxEstimator, read_face
 from agelens.groups import parse_groups
 from agelens.runtime import resolve_device
 from agelens.sources import Source
@@ -95,7 +95,7 @@ class Analyzer:
         Raises:
             InputError: The picture can't be read.
         """
-        prepared = self._prepare(picture, keep_image=keep_image)
+        prepared = self.prepare(picture, keep_image=keep_image)
         if prepared.error:
             raise prepared.error
         return self._finish([prepared])[0]
@@ -130,7 +130,7 @@ class Analyzer:
             InputError: A picture can't be read and `strict` is set; otherwise its report says so.
             UsageError: It is one picture and not several, or the system starts no thread.
         """
-        work = partial(self._prepare, keep_image=keep_images)
+        work = partial(self.prepare, keep_image=keep_images)
         with Line(work, _check_several(pictures), self.threads) as line:
             for batch in line.batches(self.batch_size):
                 reports = deque(line.run(partial(self._finish, batch)))
@@ -142,12 +142,11 @@ class Analyzer:
                         raise error
                     yield reports.popleft()
 
-    def _read(self, picture: Input) -> tuple[str, Image]:
-        if isinstance(picture, Source):
-            return picture.name, decode(picture.read(self.limits), limits=self.limits, detail=DETAIL)
-        return decode_any(picture, limits=self.limits, detail=DETAIL)
+    def prepare(self, picture: Input, *, keep_image: bool = False) -> Prepared:
+        """All that comes before the estimator, of one picture: for whoever judges the crops of several together.
 
-    def _prepare(self, picture: Input, *, keep_image: bool = False) -> Prepared:
+        What can't be read raises nothing: `error` says why.
+        """
         try:
             name, image = self._read(picture)
             faces = self._detector.detect(image)  # which may decode the picture again, as alignment may
@@ -157,6 +156,25 @@ class Analyzer:
         except MemoryError:
             return self._refuse(picture, TooManyPixelsError("the picture needs more memory than there is; reduce it"))
         return Prepared(name, image.width, image.height, faces, crops, image if keep_image else None)
+
+    def report(self, prepared: Prepared, answers: Estimates) -> Report:
+        """The report of a prepared picture.
+
+        Args:
+            prepared: The picture.
+            answers: What an estimator of this model says of its crops.
+        """
+        faces = []
+        for row, face in enumerate(prepared.faces):
+            age, gender = read_face(answers.ages[row], float(answers.female[row]), self.spec, self.options)
+            faces.append(Face(face.box, face.score, face.landmarks, age, gender))
+        failure = prepared.error.to_failure() if prepared.error else None
+        return Report(prepared.name, prepared.width, prepared.height, tuple(faces), self.model, failure, prepared.image)
+
+    def _read(self, picture: Input) -> tuple[str, Image]:
+        if isinstance(picture, Source):
+            return picture.name, decode(picture.read(self.limits), limits=self.limits, detail=DETAIL)
+        return decode_any(picture, limits=self.limits, detail=DETAIL)
 
     def _refuse(self, picture: Input, error: InputError) -> Prepared:
         name = picture.name if isinstance(picture, Source) else name_of(picture)
@@ -177,27 +195,13 @@ class Analyzer:
 
     def _finish(self, batch: Sequence[Prepared]) -> list[Report]:
         """Estimates the faces of several pictures together."""
-        crops = [prepared.crops for prepared in batch if len(prepared.crops)]
-        answers = self._estimator.estimate(np.concatenate(crops)) if crops else None
+        crops = np.concatenate([self._no_crops(), *(prepared.crops for prepared in batch)])
+        answers = self._estimator.estimate(crops) if len(crops) else NO_ESTIMATES
         reports, row = [], 0
         for prepared in batch:
-            faces = []
-            for face in prepared.faces:
-                assert answers is not None
-                age, gender = read_face(answers.ages[row], float(answers.female[row]), self.spec, self.options)
-                faces.append(Face(face.box, face.score, face.landmarks, age, gender))
-                row += 1
-            reports.append(
-                Report(
-                    prepared.name,
-                    prepared.width,
-                    prepared.height,
-                    tuple(faces),
-                    self.model,
-                    prepared.error.to_failure() if prepared.error else None,
-                    prepared.image,
-                )
-            )
+            rows = slice(row, row + len(prepared.faces))
+            reports.append(self.report(prepared, Estimates(answers.ages[rows], answers.female[rows])))
+            row = rows.stop
         return reports
 
 

@@ -51,7 +51,8 @@ def hash_picture(picture: PillowImage.Image) -> str:
 
 
 def _differences(grey: PillowImage.Image, side: int) -> bytes:
-    cells = np.asarray(grey.resize((side + 1, side), PillowImage.Resampling.BOX))
+    reduced = grey.resize((side + 1, side), PillowImage.Resampling.BOX).tobytes()
+    cells = np.frombuffer(reduced, np.uint8).reshape(side, side + 1)
     return np.packbits(cells[:, 1:] > cells[:, :-1]).tobytes()
 
 

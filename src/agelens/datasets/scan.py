@@ -66,7 +66,7 @@ def read_picture(pictures: Pictures, path: str) -> PillowImage.Image:
     Raises:
         InputError: It is missing, unreadable or broken.
     """
-    return PillowImage.fromarray(decode(pictures.read(path), detail=DETAIL).pixels)
+    return decode(pictures.read(path), detail=DETAIL).picture
 
 
 def scan_rows(

@@ -6,12 +6,10 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Coroutine
-from functools import partial
 from importlib import resources
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from fastapi import FastAPI, Query, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
@@ -27,7 +25,6 @@ from agelens.errors import (
     TimeLimitError,
     TooManyPixelsError,
     UnknownPathError,
-    UsageError,
     WrongMethodError,
 )
 from agelens.groups import NAMED
@@ -36,17 +33,17 @@ from agelens.server.answers import answer_records, draw
 from agelens.server.bodies import Upload, fetch_upload, read_upload
 from agelens.server.fetch import Fetcher
 from agelens.server.guard import CLIENT_GONE, Guard
-from agelens.server.options import AnnotateQuery, FaceQuery, PredictQuery, explain
+from agelens.server.options import AnnotateQuery, FaceQuery, PredictQuery, read_queries
 from agelens.server.problems import answer_problem
 from agelens.zoo import list_shipped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from starlette.types import ASGIApp
 
     from agelens.server.admission import Lease
-    from agelens.server.engine import Engine, Picture
+    from agelens.server.engine import Engine
     from agelens.types import Report
 
 Result = TypeVar("Result")
@@ -83,6 +80,8 @@ def create_app(engine: Engine) -> ASGIApp:
 def _add_pictures(app: FastAPI, engine: Engine) -> None:
     fetcher = Fetcher(engine.settings.limits.max_bytes) if engine.settings.allow_url else None
 
+    read_predict, read_annotate = read_queries(PredictQuery), read_queries(AnnotateQuery)
+
     async def take(request: Request, lease: Lease, query: FaceQuery, most: int | None = None) -> Upload:
         if query.url is not None:
             return await fetch_upload(request, lease, query.url, fetcher)
@@ -95,24 +94,20 @@ def _add_pictures(app: FastAPI, engine: Engine) -> None:
         summary="Age and gender of every face",
         response_class=Response,
         responses={200: openapi.describe_records(), **openapi.describe_problems(openapi.BODY_CODES)},
-        openapi_extra=openapi.describe_body(several=True),
+        openapi_extra=openapi.describe_query(PredictQuery) | openapi.describe_body(several=True),
     )
-    async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> Response:
+    async def predict(request: Request) -> Response:
         """Takes one picture as the body, or several as files of a form.
 
         A picture that can't be read never stops the others: its record carries the `error`. Where no picture could be
         read, the answer is the problem of the first, with its status.
         """
-        options = query.options()
-
-        def work(picture: Picture) -> Report:
-            report = engine.analyse(picture, options)
-            engine.metrics.count_report(report, len(picture.data))
-            return report
-
+        query = read_predict(request.scope["query_string"])
         with engine.admission.admit() as lease:
             upload = await take(request, lease, query)
-            reports = await _in_time(request, engine, _run_all(engine, work, upload.pictures, lease))
+            options = query.options()
+            judged = [engine.start(picture, options, lease, _as_it_is) for picture in upload.pictures]
+            reports = await _in_time(request, engine, asyncio.gather(*judged))
         return answer_records(reports, query, is_form=upload.is_form)
 
     @app.post(
@@ -121,47 +116,44 @@ def _add_pictures(app: FastAPI, engine: Engine) -> None:
         summary="The picture with boxes and labels",
         response_class=Response,
         responses={200: openapi.describe_picture(), **openapi.describe_problems(openapi.BODY_CODES)},
-        openapi_extra=openapi.describe_body(several=False),
+        openapi_extra=openapi.describe_query(AnnotateQuery) | openapi.describe_body(several=False),
     )
-    async def annotate(request: Request, query: Annotated[AnnotateQuery, Query()]) -> Response:
+    async def annotate(request: Request) -> Response:
         """Takes one picture and gives it back upright, drawn as `agelens predict -o annotated.jpg` draws it."""
-        options = query.options()
+        query = read_annotate(request.scope["query_string"])
 
-        def work(picture: Picture) -> Response:
-            report = engine.analyse(picture, options, keep_image=True)
-            engine.metrics.count_report(report, len(picture.data))
+        def answer(report: Report) -> Response:
             if report.error:
                 return answer_problem(report.error)
             return Response(draw(report, query), media_type=f"image/{query.format}")
 
         with engine.admission.admit() as lease:
             upload = await take(request, lease, query, most=1)
-            return await _in_time(request, engine, engine.run(partial(work, upload.pictures[0]), lease))
+            picture, options = upload.pictures[0], query.options()
+            return await _in_time(request, engine, engine.start(picture, options, lease, answer, keep_image=True))
 
 
-async def _run_all(
-    engine: Engine, work: Callable[[Picture], Result], pictures: Sequence[Picture], lease: Lease
-) -> list[Result]:
-    return await asyncio.gather(*(engine.run(partial(work, picture), lease) for picture in pictures))
+def _as_it_is(report: Report) -> Report:
+    return report
 
 
-async def _in_time(request: Request, engine: Engine, work: Coroutine[Any, Any, Result]) -> Result:
+async def _in_time(request: Request, engine: Engine, work: asyncio.Future[Result]) -> Result:
     """Waits for work as long as the time limit and its client allow; then what isn't begun is given up.
 
     Raises:
         TimeLimitError: It took too long.
         ClientDisconnect: Nobody waits for it any more.
     """
-    task, gone = asyncio.create_task(work), asyncio.create_task(_wait_for_disconnect(request))
+    gone = asyncio.create_task(_wait_for_disconnect(request))
     try:
-        await asyncio.wait((task, gone), timeout=engine.settings.time_limit, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
+        await asyncio.wait((work, gone), timeout=engine.settings.time_limit, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            return work.result()
         if gone.done():
             raise ClientDisconnect
         raise engine.time_limit_error()
     finally:
-        task.cancel()
+        work.cancel()
         gone.cancel()
 
 
@@ -267,11 +259,6 @@ def _add_errors(app: FastAPI, engine: Engine) -> None:
     @app.exception_handler(AgelensError)
     async def answer_typed(_: Request, error: AgelensError) -> Response:
         return answer(error)
-
-    @app.exception_handler(RequestValidationError)
-    async def answer_invalid(request: Request, error: RequestValidationError) -> Response:
-        model = AnnotateQuery if request.url.path == "/v1/annotate" else PredictQuery
-        return answer(UsageError(explain(error.errors(), list(model.model_fields))))
 
     @app.exception_handler(HTTPException)
     async def answer_http(_: Request, error: HTTPException) -> Response:

@@ -79,7 +79,7 @@ async def read_upload(
     boundary = find_boundary(content_type) if is_form else b""
     body = await _read_body(request, lease, settings)
     if not is_form:
-        return Upload([Picture(name or UNNAMED, bytes(body))], is_form=False)
+        return Upload([Picture(name or UNNAMED, body)], is_form=False)
     if name is not None:
         raise UsageError("`source` names the picture of a raw body; in a form each file has its own name")
     allowed = min(most or settings.max_files, settings.max_files)
@@ -111,24 +111,26 @@ async def fetch_upload(request: Request, lease: Lease, url: str, fetcher: Fetche
     return Upload([Picture(url, await fetcher.fetch(url, lease))], is_form=False)
 
 
-async def _read_body(request: Request, lease: Lease, settings: ServerSettings) -> bytearray:
+async def _read_body(request: Request, lease: Lease, settings: ServerSettings) -> bytes:
     stated = request.headers.get("content-length", "")
     expected = int(stated) if stated.isascii() and stated.isdigit() and len(stated) <= 18 else 0
     _check_length(expected, settings)
     lease.take(held=expected)
-    body = bytearray()
+    blocks: list[bytes] = []
+    arrived = 0
     try:
         async with asyncio.timeout(settings.upload_limit):
             async for block in request.stream():
-                if len(body) + len(block) > expected:  # no length was stated
+                arrived += len(block)
+                if arrived > expected:  # no length was stated
                     lease.take(held=len(block))
-                body += block
-                _check_length(len(body), settings)
+                blocks.append(block)
+                _check_length(arrived, settings)
     except TimeoutError:
         raise SlowUploadError(
             f"the picture did not arrive within {settings.upload_limit:g} s; send it again, or send a smaller one"
         ) from None
-    return body
+    return b"".join(blocks)
 
 
 def _check_length(count: int, settings: ServerSettings) -> None:

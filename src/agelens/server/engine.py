@@ -1,27 +1,28 @@
-"""Pictures in, reports out: threads that take pictures from one queue, and one estimator that they share."""
+"""Pictures in, reports out: for each set of options an `agelens.Analyzer`, and one crew of threads for all of them."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import resources
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agelens.analyzer import DEFAULTS, Analyzer
 from agelens.errors import InputError, TimeLimitError, TooManyBytesError, TooManyPixelsError
 from agelens.estimate import OnnxEstimator
-from agelens.runtime import resolve_device, typed_thread_errors
+from agelens.runtime import resolve_device
 from agelens.server.admission import Admission, Lease
-from agelens.server.batching import BatchingEstimator
+from agelens.server.crew import Crew, Job
 from agelens.server.metrics import Metrics
 from agelens.types import Report, Task
 from agelens.zoo import read_model
 
 if TYPE_CHECKING:
+    from agelens.analyzer import Prepared
+    from agelens.estimate import Estimates
     from agelens.server.settings import ServerSettings
 
 Result = TypeVar("Result")
@@ -72,14 +73,9 @@ class Engine:
             read_model(settings.model), name=settings.model, device=self.device, batch_size=settings.batch_size
         )
         self.spec, self.model = estimator.spec, estimator.model
-        self._estimator = BatchingEstimator(estimator, settings.batch_size, metrics.count_batch)
+        self._estimator = estimator
         self._open_analyzer = lru_cache(maxsize=ANALYZERS_KEPT)(self._make_analyzer)
-        # One more than are to work at once: whose crops are being judged by another thread only waits.
-        threads = settings.threads_each + 1
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="agelens-serve")
-        everybody = threading.Barrier(threads, timeout=10)
-        with typed_thread_errors():  # all are started now, so that no request finds that one can't be
-            wait([self._pool.submit(everybody.wait) for _ in range(threads)])
+        self._crew = Crew(settings.threads_each, estimator, settings.batch_size, metrics.count_batch)
 
     def _make_analyzer(self, options: PictureOptions) -> Analyzer:
         return Analyzer(
@@ -103,27 +99,63 @@ class Engine:
             ModelError: The model can't be run.
         """
         example = resources.files("agelens").joinpath("examples", "astronaut.jpg").read_bytes()
-        self.analyse(Picture("example", example), PictureOptions(), keep_image=True)
+        self._submit(Picture("example", example), PictureOptions(), lambda report: report).result()
 
     def close(self) -> None:
         """Ends the threads; what waits is given up."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._crew.close()
 
-    def analyse(self, picture: Picture, options: PictureOptions, *, keep_image: bool = False) -> Report:
-        """The report of one picture; one that can't be read gives a report that says so.
+    def start(
+        self,
+        picture: Picture,
+        options: PictureOptions,
+        lease: Lease,
+        then: Callable[[Report], Result],
+        *,
+        keep_image: bool = False,
+    ) -> asyncio.Future[Result]:
+        """Has a picture worked on when it is its turn. Given up while it waits, it is never begun.
+
+        Args:
+            picture: Which; if it can't be read, its report says so.
+            options: What is asked of it.
+            lease: Its room, held until it is done.
+            then: Makes the result of its report, in the thread that judged it.
+            keep_image: Whether the report carries the decoded picture.
 
         Raises:
             ModelError: The model can't be run.
             UsageError: An option makes no sense.
         """
-        try:
-            report = self._open_analyzer(options).analyse(picture.data, keep_image=keep_image)
-        except InputError as error:
-            return Report(picture.name, None, None, (), self.model, self._advise(error).to_failure())
-        except MemoryError:
-            refusal = TooManyPixelsError("the picture needs more memory than there is; send a smaller copy")
-            return Report(picture.name, None, None, (), self.model, refusal.to_failure())
-        return replace(report, source=picture.name)
+
+        def count(report: Report) -> Result:
+            self.metrics.count_report(report, len(picture.data))
+            return then(report)
+
+        lease.hold()
+        future = self._submit(picture, options, count, keep_image=keep_image)
+        future.add_done_callback(lambda _: lease.let_go())
+        future.add_done_callback(self._note)
+        return asyncio.wrap_future(future)
+
+    def _submit(
+        self,
+        picture: Picture,
+        options: PictureOptions,
+        then: Callable[[Report], Result],
+        *,
+        keep_image: bool = False,
+    ) -> Future[Result]:
+        def prepare() -> Prepared:
+            return self._open_analyzer(options).prepare(picture.data, keep_image=keep_image)
+
+        def finish(prepared: Prepared, answers: Estimates) -> Result:
+            if prepared.error:
+                failure = self._advise(prepared.error).to_failure()
+                return then(Report(picture.name, None, None, (), self.model, failure))
+            return then(replace(self._open_analyzer(options).report(prepared, answers), source=picture.name))
+
+        return self._crew.submit(Job(prepare, finish))
 
     def _advise(self, error: InputError) -> InputError:
         """The same error in words for a client, who can't raise limits."""
@@ -134,15 +166,7 @@ class Engine:
             return TooManyPixelsError(f"the picture has more than {limits.max_pixels:,} pixels; send a smaller copy")
         return error
 
-    async def run(self, work: Callable[[], Result], lease: Lease) -> Result:
-        """Does something in a thread, when it is its turn. Given up while it waits, it is never begun."""
-        future = self._pool.submit(work)
-        lease.hold()
-        future.add_done_callback(lambda _: lease.let_go())
-        future.add_done_callback(self._note)
-        return await asyncio.wrap_future(future)
-
-    def _note(self, future: Future[Result]) -> None:
+    def _note(self, future: Future[Any]) -> None:
         if not future.cancelled():
             self.admission.note_finished()
 

@@ -11,7 +11,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 
 from agelens.errors import AgelensError, CrossSiteError, UnauthorizedError, WrongHostError
 from agelens.server.metrics import PATHS
@@ -36,6 +36,7 @@ HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+_ALWAYS: Final = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 CLIENT_GONE: Final = 499
 
 log = logging.getLogger("agelens.server")
@@ -64,12 +65,11 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers[name] = value
-                headers.setdefault("Cache-Control", "no-store")
+                message["headers"] = [*message["headers"], *_ALWAYS]
+                if not any(name == b"cache-control" for name, _ in message["headers"]):
+                    message["headers"].append((b"cache-control", b"no-store"))
                 if self._engine.admission.stopping:
-                    headers["Connection"] = "close"
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         try:

@@ -6,7 +6,10 @@ import json
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+from fastapi import FastAPI, Query
+from pydantic import BaseModel
 
 from agelens.server.answers import DISTRIBUTION
 from agelens.server.problems import KINDS, MEDIA_TYPE, describe_problem, title_of
@@ -122,6 +125,18 @@ def schemas() -> dict[str, Any]:
 
 def _ref(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
+
+
+def describe_query(kind: type[BaseModel]) -> dict[str, Any]:
+    """The parameters of the query, as FastAPI describes them."""
+
+    def ask(query: object) -> None:
+        del query
+
+    ask.__annotations__["query"] = Annotated[kind, Query()]
+    described = FastAPI()
+    described.get("/")(ask)
+    return {"parameters": described.openapi()["paths"]["/"]["get"]["parameters"]}
 
 
 def describe_body(*, several: bool) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Final, Literal, TypeVar
+from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from agelens.errors import UsageError
 from agelens.groups import parse_groups
@@ -15,6 +16,12 @@ from agelens.server.engine import PictureOptions
 LEAST_FACE: Final = 8.0
 """Pixels: to look for smaller faces in a large picture takes longer than a server should take."""
 
+QUERIES_KEPT: Final = 128
+LONGEST_KEPT: Final = 512
+PRIVATE: Final = frozenset({"source", "url"})
+"""What says something of a picture; nothing of that outlives its request."""
+
+Kind = TypeVar("Kind", bound="FaceQuery")
 Threshold = Annotated[float, Field(ge=0.5, le=1.0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 
@@ -22,7 +29,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 class FaceQuery(BaseModel):
     """The options of `agelens predict` that concern faces."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     task: Literal["age", "gender", "both"] = Field("both", description="What to estimate.")
     groups: str = Field(
@@ -83,6 +90,31 @@ class AnnotateQuery(FaceQuery):
 
     format: Literal["jpeg", "png", "webp"] = Field("jpeg", description="Of the picture.")
     label_group: bool = Field(False, description="Also write the age group and its probability.")
+
+
+def read_queries(kind: type[Kind]) -> Callable[[bytes], Kind]:
+    """A function that reads the query of a request; what is asked again and again is read once.
+
+    It raises UsageError for a wrong option. Of one that is given twice the last counts. No name and no address is kept.
+    """
+    kept: dict[bytes, Kind] = {}
+
+    def read(query: bytes) -> Kind:
+        known = kept.get(query)
+        if known is not None:
+            return known
+        given = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+        try:
+            asked = kind.model_validate(given)
+        except ValidationError as error:
+            raise UsageError(explain(error.errors(), list(kind.model_fields))) from error
+        if len(query) <= LONGEST_KEPT and not PRIVATE & given.keys():
+            if len(kept) >= QUERIES_KEPT:
+                kept.clear()
+            kept[query] = asked
+        return asked
+
+    return read
 
 
 def explain(problems: Sequence[Any], known: Sequence[str]) -> str:

@@ -104,6 +104,13 @@ def camera_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return raw
 
 
+@pytest.fixture(scope="module")
+def served(stand_in: Path) -> Iterator[Page]:
+    """A page for the tests that leave it as it was."""
+    with watching("--model", stand_in) as live:
+        yield live
+
+
 @contextmanager
 def browsing(address: str, *flags: str, permissions: tuple[str, ...] = ("camera",)) -> Iterator[Any]:
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
@@ -149,8 +156,8 @@ def test_the_browsers_own_camera_is_watched(stand_in: Path, camera_file: Path) -
 
 
 @needs_browser
-def test_a_browser_without_a_camera_says_so(stand_in: Path) -> None:
-    with watching("--model", stand_in) as live, browsing(f"http://127.0.0.1:{live.port}/") as page:
+def test_a_browser_without_a_camera_says_so(served: Page) -> None:
+    with browsing(f"http://127.0.0.1:{served.port}/") as page:
         page.wait_for_selector("#trouble:visible", timeout=20_000)
         assert "There is no such camera; the browser knows none." in page.locator("#trouble").inner_text()
         assert page.locator("#start").is_visible()
@@ -171,27 +178,25 @@ def test_the_machines_camera_is_shown_on_the_same_page(stand_in: Path, tmp_path:
 # --- the answers behind the page -----------------------------------------------------------------------------------
 
 
-def test_frames_keep_tracks_and_pages_don_t_mix(stand_in: Path) -> None:
+def test_frames_keep_tracks_and_pages_don_t_mix(served: Page) -> None:
     frames = [encode(frame, "JPEG") for frame in portrait_frames(4, (320, 240))]
-    with watching("--model", stand_in) as live:
-        for page in ("one", "two"):
-            for frame in frames:
-                status, seen, _ = live.ask("POST", f"/look?page={page}", frame)
-                assert status == 200
-                assert [face["track"] for face in seen["faces"]] == [1]
-                assert (seen["width"], seen["height"]) == (320, 240)
-        assert live.ask("POST", "/look?page=one", b"no picture")[:2][0] == 415
-        assert live.ask("POST", "/look?page=one", b"x" * (9 << 20))[0] == 413
-        assert live.ask("POST", "/look", frames[0])[0] == 422
-        assert live.ask("GET", "/settings", Host="evil.example")[0] == 421
-        assert live.ask("POST", "/look?page=one", frames[0], Sec_Fetch_Site="cross-site")[0] == 403
-        assert live.ask("GET", "/../app.py")[0] == 404
-        assert live.ask("GET", "/none.js")[0] == 404
-        status, body, headers = live.ask("GET", "/")
-        assert status == 200
-        assert b"agelens" in body
-        assert "default-src 'self'" in headers["content-security-policy"]
-        assert live.stop() == 0
+    for page in ("one", "two"):
+        for frame in frames:
+            status, seen, _ = served.ask("POST", f"/look?page={page}", frame)
+            assert status == 200
+            assert [face["track"] for face in seen["faces"]] == [1]
+            assert (seen["width"], seen["height"]) == (320, 240)
+    assert served.ask("POST", "/look?page=one", b"no picture")[:2][0] == 415
+    assert served.ask("POST", "/look?page=one", b"x" * (9 << 20))[0] == 413
+    assert served.ask("POST", "/look", frames[0])[0] == 422
+    assert served.ask("GET", "/settings", Host="evil.example")[0] == 421
+    assert served.ask("POST", "/look?page=one", frames[0], Sec_Fetch_Site="cross-site")[0] == 403
+    assert served.ask("GET", "/../app.py")[0] == 404
+    assert served.ask("GET", "/none.js")[0] == 404
+    status, body, headers = served.ask("GET", "/")
+    assert status == 200
+    assert b"agelens" in body
+    assert "default-src 'self'" in headers["content-security-policy"]
 
 
 def test_a_recording_is_kept_only_on_request(stand_in: Path, tmp_path: Path) -> None:

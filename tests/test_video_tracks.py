@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,14 +12,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from agelens.estimate import EstimateOptions
-from agelens.types import Age, Box, Face, Gender
+from agelens.types import Age, Box, Face, Gender, ModelId
 from agelens.video.analysis import Pace, pass_between
 from agelens.video.assignment import FORBIDDEN, assign
 from agelens.video.cuts import CutDetector
-from agelens.video.fusion import Fusion
+from agelens.video.fusion import Fusion, settle_group
+from agelens.video.matching import find_muddled, overlap
 from agelens.video.motion import Motion
+from agelens.video.people import Person
 from agelens.video.reader import Frame
-from agelens.video.tracks import Tracker, overlap
+from agelens.video.tracks import Tracker
 from faces import background
 from stand_in import make_spec
 
@@ -158,6 +161,19 @@ def test_whatever_comes_fusion_gives_probabilities(looks: list[tuple[float, floa
     assert fusion.independent_looks >= 1
 
 
+def test_the_group_settles() -> None:
+    groups = EstimateOptions().groups
+    near, far = (share * bell(28, 1) + (1 - share) * bell(18, 1) for share in (0.52, 0.6))
+    for distribution, margin, kept in ((near, 0.05, True), (near, 0.0, False), (far, 0.05, False)):
+        group, probability = groups.choose(tuple(distribution.tolist()))
+        assert group == "(25, 32)"
+        age = Age(23.0, 15.0, 32.0, 0.9, group, probability, tuple(distribution.tolist()))
+        other = "(15, 20)"
+        settled = settle_group(age, other, groups, margin)
+        assert settled.group == (other if kept else group)
+        assert (settled is age) == (not kept)
+
+
 # --- motion and cuts -----------------------------------------------------------------------------------------------
 
 
@@ -224,6 +240,44 @@ def test_who_turns_back_while_hidden_is_known_by_the_look() -> None:
         places.append([(1, here, 100), *([] if hidden else [(2, there, 104)])])
     tracks = walk(make_tracker(), places)
     assert [tracks[-1][1], tracks[-1][2]] == [1, 2]
+
+
+def colour_alike(frame: np.ndarray, face: Face, seed: int) -> None:
+    """Paints a face of which half is everybody's."""
+    own, shared = frame.copy(), frame
+    colour(own, face, seed)
+    colour(shared, face, 100)
+    frame[:] = own // 2 + shared // 2
+
+
+def test_who_turns_back_is_known_though_all_look_much_alike() -> None:
+    # Towards each other and back, one hidden where they meet: movement says that they have passed.
+    tracker, ground = make_tracker(), background(640, 360)
+    told = []
+    for i in range(66):
+        share = min(i, 65 - i)
+        here, there = 60 + 7 * share, 508 - 7 * share
+        people = [(1, here), *([] if abs(here - there) < 40 else [(2, there)])]
+        frame = ground.copy()
+        faces = [face_at(x, 100 + 3 * who) for who, x in people]
+        for (who, _), face in reversed(list(zip(people, faces, strict=True))):
+            colour_alike(frame, face, who)
+        found = tracker.update(faces, frame, i, i / 25)
+        told.append({who: face.track for (who, _), face in zip(people, found, strict=True)})
+    assert told[-1] == {1: 1, 2: 2}
+
+
+def test_movement_counts_less_only_where_one_may_hide_the_other() -> None:
+    def person(number: int, x: float, *, hidden: bool) -> Person:
+        someone = Person(number, face_at(x, 100), 0, 0.0)
+        someone.hidden = hidden
+        return someone
+
+    near, behind, far = person(1, 100, hidden=False), person(2, 130, hidden=True), person(3, 400, hidden=False)
+    assert find_muddled([near, behind, far], 0.1) == {1, 2}
+    behind.hidden = False
+    assert find_muddled([near, behind, far], 0.1) == frozenset()
+    assert find_muddled([near, person(4, 300, hidden=True)], 0.1) == frozenset()
 
 
 def test_hidden_for_a_second_is_the_same_person_and_for_three_is_not() -> None:
@@ -302,12 +356,10 @@ def test_pace_by_count_and_by_time() -> None:
 
 
 def test_faces_pass_between_looks() -> None:
-    from agelens.types import ModelId, Report
+    from agelens.types import Report
 
     def report(seconds: float, *faces: Face) -> Report:
         return Report("x", 320, 240, faces, ModelId("m", "0"), frame=0, time_seconds=seconds)
-
-    from dataclasses import replace
 
     one, two = replace(face_at(0, 0), track=1), replace(face_at(40, 20, 80), track=1)
     gone = replace(face_at(200, 0), track=2)

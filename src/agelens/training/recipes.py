@@ -15,6 +15,7 @@ CC0 = (
     {"name": "dlib face recognition network: start, teacher", "licence": "CC0 1.0", "source": "D. King, dlib-models"},
     {"name": "dlib age network: teacher", "licence": "CC0 1.0", "source": "Cydral Technology, dlib-models"},
 )
+SECOND = {"name": "dlib gender network: inside", "licence": "CC0 1.0", "source": "Cydral Technology, dlib-models"}
 NOTES = (
     "Age is how old a face looks, not what a document says.",
     "Gender is how a person presents in a picture, not who they are; below 13 years it is close to a guess.",
@@ -85,7 +86,7 @@ class Recipe:
     @property
     def data(self) -> tuple[dict[str, str], ...]:
         """What the file says that it was made of."""
-        return (*(source.about for source in self.sources), *CC0)
+        return (*(source.about for source in self.sources), *CC0, *([SECOND] if self.second else []))
 
 
 FAIRFACE_SOURCE = Source("fairface", "fairface-train", FAIRFACE)
@@ -116,24 +117,14 @@ def _from_teacher(network: NetworkConfig, steps: int, learning_rate: float) -> T
 BASE = Recipe(
     name="agelens-base",
     sources=(FAIRFACE_SOURCE,),
-    start="recognition",
-    third=False,
-    train=TrainConfig(
-        network=_BASE,
-        steps=6000,
-        batch=128,
-        learning_rate=1e-3,
-        warmup=300,
-        weight_decay=0.05,
-        teacher=0.5,
-        threads=1,
-        save_every=250,
-    ),
-    age=0.5,
-    gender=0.5,
+    start="teacher",
+    third=True,
+    train=_from_teacher(_BASE, 3600, 5e-4),
+    age=0.7,
+    gender=0.7,
     balance=0.25,
-    evenness=0.0,
-    second=0.0,
+    evenness=0.3,
+    second=0.2,
     int8=False,
     licence="MIT",
     about="age and gender from 96-pixel crops; trained on FairFace (CC BY 4.0) from CC0 weights, for commercial use",

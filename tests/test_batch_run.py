@@ -9,18 +9,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("ray", reason="needs the extra `batch`")
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from agelens.batch.inputs import InputOptions
+from agelens.batch.engine import Pool, _connect
+from agelens.batch.inputs import InputOptions, Span
 from agelens.batch.job import BatchJob, plan_run
-from agelens.batch.partition import PartitionWorker
-from agelens.errors import OutputInUseError
+from agelens.batch.partition import Outcome, PartitionWorker
+from agelens.batch.places import Place, open_place
+from agelens.batch.plan import read_partitions, write_inputs
+from agelens.cli.batch import _do
+from agelens.errors import ClusterError, OutputError, OutputInUseError
 from command import COMMAND, EXAMPLE, environment, run, start
 
 PATIENCE = 200.0
@@ -129,9 +135,11 @@ def test_the_driver_is_killed(many: Path, stand_in: Path, tmp_path: Path) -> Non
     options = ("--model", stand_in, "--partition-size", "2", "--actors", "2")
     first = start("batch", many, out, *options)
     wait_for(lambda: parts(out) or first.poll() is not None)
+    workers = below(first.pid, "MapWorker")
     first.kill()
     first.communicate()
-    wait_for(lambda: not processes("agelens-ray-"))
+    # A worker may still finish what it was at.
+    wait_for(lambda: not processes("agelens-ray-") and not set(workers) & set(processes("MapWorker")))
     left = parts(out)
     assert 0 < len(left) < 40
     assert all(pq.read_table(out / name).num_rows == 2 for name in left)
@@ -197,6 +205,126 @@ def test_overwrite_and_foreign_files(done_run: Path, photos: Path, stand_in: Pat
         assert refused.returncode == 2
         assert "did not write" in refused.stderr
     assert (tmp_path / "mine" / "part-00000.parquet").read_text() == "precious"
+
+
+def test_a_lock_that_was_removed_meanwhile_is_none(
+    done_run: Path, photos: Path, stand_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run before ends just when the next one has opened the file: a third would make a new one and go on too."""
+
+    def lock(_: int) -> bool:
+        (done_run / "_agelens" / "lock").unlink()
+        return True
+
+    monkeypatch.setattr("agelens.batch.output._lock", lock)
+    job = BatchJob(str(photos), str(done_run), InputOptions(2), str(stand_in), mode="resume")
+    with pytest.raises(OutputInUseError), plan_run(job):
+        pass
+
+
+def test_success_never_stands_beside_less_than_all(
+    done_run: Path, photos: Path, stand_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    success, seen = done_run / "_SUCCESS", []
+    job = BatchJob(str(photos), str(done_run), InputOptions(2), str(stand_in), mode="resume")
+    (done_run / "part-00001.parquet").unlink()
+    with plan_run(job) as planned, PartitionWorker(planned.work) as worker:
+        assert not success.exists()
+        worker.run(planned.todo[0])
+        assert planned.complete()
+    shutil.copy(EXAMPLE, photos / "0 new.jpg")
+    with (
+        plan_run(job, seen=lambda _: seen.append(success.exists())) as planned,
+        PartitionWorker(planned.work) as worker,
+    ):
+        worker.run(planned.todo[0])
+        assert planned.complete()
+    assert seen == [False]  # while the new pictures are written down
+    remove = Place.remove
+
+    def look(place: Place) -> None:
+        remove(place)
+        assert not success.exists() or len(parts(done_run)) == 4
+
+    monkeypatch.setattr(Place, "remove", look)
+    with plan_run(replace(job, mode="overwrite")):
+        assert parts(done_run) == set()
+
+
+def test_a_plan_that_cannot_be_read(done_run: Path, photos: Path, stand_in: Path) -> None:
+    job = BatchJob(str(photos), str(done_run), InputOptions(2), str(stand_in), mode="resume")
+    for text in ("", "null", "[]", '"x"', '{"schema": "agelens.batch/0"}'):
+        (done_run / "_agelens" / "plan.json").write_text(text)
+        with pytest.raises(OutputError, match="--overwrite"), plan_run(job):
+            pass
+    with plan_run(replace(job, mode="overwrite")) as planned:
+        assert len(planned.todo) == 3
+
+
+def test_nothing_is_left_of_what_was_killed(done_run: Path, photos: Path, stand_in: Path) -> None:
+    state = done_run / "_agelens"
+    (state / "tries").mkdir(exist_ok=True)
+    left = [done_run / "._SUCCESS.0a1b.part", done_run / ".part-00001.parquet.0a1b.part", state / "tries" / "1.json"]
+    left += [state / ".plan.json.0a1b.part", state / ".inputs-00003.parquet.0a1b.part"]
+    for path in left:
+        path.write_text("{}")
+    with plan_run(BatchJob(str(photos), str(done_run), InputOptions(2), str(stand_in), mode="resume")) as planned:
+        assert planned.complete()
+    assert not any(path.exists() for path in left)
+
+
+def test_numbers_may_have_six_digits(tmp_path: Path) -> None:
+    """As text, 100000 comes before 99999: the next numbers would be those of partitions that are there."""
+    output = open_place(str(tmp_path))
+    for first in (99_998, 100_000):
+        write_inputs(output, [[Span("file", f"{first + i}", "x")] for i in range(2)], first, lambda _: None)
+    assert [partition.number for partition in read_partitions(output)] == [99_998, 99_999, 100_000, 100_001]
+
+
+def test_half_a_file_is_done_again_where_that_can_be(photos: Path, stand_in: Path, tmp_path: Path) -> None:
+    pytest.importorskip("fsspec")
+    job = BatchJob(str(photos), f"fsspec+file://{tmp_path}/out", InputOptions(2), str(stand_in))
+    with plan_run(job) as planned, PartitionWorker(planned.work) as worker:
+        for partition in planned.todo:
+            worker.run(partition)
+    whole = (tmp_path / "out" / "part-00001.parquet").read_bytes()
+    (tmp_path / "out" / "part-00001.parquet").write_bytes(whole[:-9])
+    (tmp_path / "out" / "part-00002.parquet").write_bytes(b"")
+    with plan_run(replace(job, mode="resume")) as planned:
+        assert [partition.number for partition in planned.todo] == [1, 2]
+
+
+def test_workers_may_run_in_another_folder(
+    photos: Path, stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(stand_in, "m.onnx")
+    pq.write_table(pa.table({"path": ["a.jpg"]}), "list.parquet")
+    job = BatchJob("list.parquet", "out", InputOptions(2, root="photos"), "m.onnx")
+    with plan_run(job) as planned:
+        monkeypatch.chdir("/")
+        with PartitionWorker(planned.work) as worker:
+            assert worker.run(planned.todo[0]) == Outcome(0, 1, 1)
+    assert parts(tmp_path / "out") == {"part-00000.parquet"}
+
+
+def test_a_cluster_that_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+
+    def refuse(**_: object) -> None:
+        raise ray.exceptions.RaySystemError("no token")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(ClusterError, match=r"the cluster at there can't be used: .*no token"):
+        _connect(Pool(address="there"), None)
+
+
+def test_what_vanishes_is_told(done_run: Path, photos: Path, stand_in: Path) -> None:
+    job = BatchJob(str(photos), str(done_run), InputOptions(2), str(stand_in), mode="resume")
+    with plan_run(job) as planned:
+        (done_run / "part-00001.parquet").unlink()
+        with pytest.raises(OutputError, match="--resume"):
+            _do(planned, Pool(), quiet=True)
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 import re
 import socket
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
@@ -323,6 +325,48 @@ def test_what_is_given_up_is_never_begun() -> None:
         assert first.result(10) == [1]
     assert begun == []
     assert all(future.cancelled() for future in futures)
+
+
+def test_what_is_given_up_takes_no_memory_while_all_are_busy() -> None:
+    estimator = SlowEstimator()
+    with crew_of(1, estimator, 100) as crew:
+        hold_up(crew, estimator)
+
+        def start(number: int) -> tuple[weakref.ref[object], Future[object]]:
+            def prepare() -> Prepared:
+                return Prepared("", 1, 1, [None], crops_of(number))
+
+            return weakref.ref(prepare), crew.submit(Job(prepare, lambda _, answers: len(answers.female)))
+
+        gc.disable()  # bytes of pictures are to go at once
+        try:
+            (given_up, future), (done, other) = start(2), start(3)
+            assert future.cancel()
+            assert given_up() is None
+            estimator.go_on.set()
+            assert other.result(10) == 1
+            assert crew.submit(job_of(7)).result(10) == [7]  # by which the one thread has let go of the other
+            assert done() is None
+        finally:
+            gc.enable()
+
+
+def test_a_closed_crew_leaves_nobody_waiting() -> None:
+    crew = Crew(1, SlowEstimator(), 8)
+    crew.close()
+    assert crew.submit(job_of(1)).cancelled()
+
+
+def test_a_thread_outlives_whatever_is_raised() -> None:
+    def fail(*_: object) -> Prepared:
+        raise SystemExit
+
+    estimator = SlowEstimator()
+    estimator.go_on.set()
+    with crew_of(1, estimator, 8) as crew:
+        assert isinstance(crew.submit(Job(fail, fail)).exception(10), SystemExit)
+        assert isinstance(crew.submit(job_of(1, finish=fail)).exception(10), SystemExit)
+        assert crew.submit(job_of(7)).result(10) == [7]
 
 
 # --- counters ------------------------------------------------------------------------------------------------------

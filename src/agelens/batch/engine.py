@@ -137,7 +137,7 @@ def _connect(pool: Pool, folder: str | None) -> None:
     try:
         with _hushed():
             ray.init(log_to_driver=False, configure_logging=False, logging_level=logging.CRITICAL, **how)
-    except (ConnectionError, TimeoutError, RuntimeError, ValueError, OSError) as error:
+    except (ConnectionError, TimeoutError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
         where = f"the cluster at {pool.address}" if pool.address else "Ray on this machine"
         why = str(error).strip().partition("\n")[0]
         raise ClusterError(f"{where} can't be used: {why}") from error

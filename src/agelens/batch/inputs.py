@@ -6,20 +6,22 @@ themselves never pass through the process that plans.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
 from pyarrow import ArrowException, fs, parquet
 
-from agelens.batch.columns import find_columns
+from agelens.batch.columns import find_columns, open_file
 from agelens.batch.places import Place, check_input, is_url, open_place
 from agelens.batch.tars import index_tar, is_packed, is_tar
-from agelens.errors import UnreadableError
+from agelens.errors import NotFoundError, UnreadableError
 from agelens.formats import EXTENSIONS
 from agelens.sources import find_sources
+from agelens.sources.address import is_web_address, local_path
 
 Kind = Literal["file", "tar", "parquet"]
 ALL: Final = -1
@@ -67,7 +69,12 @@ class InputOptions:
 
 
 def find_spans(
-    source: str, options: InputOptions, *, names: Iterable[str] | None = None, on_skip: Callable[[str], None]
+    source: str,
+    options: InputOptions,
+    *,
+    names: Iterable[str] | None = None,
+    on_skip: Callable[[str], None],
+    is_own: Callable[[Place], bool] = lambda _: False,
 ) -> Iterator[Span]:
     """Finds the pictures of an input, lazily and in an order that is the same each time.
 
@@ -79,6 +86,7 @@ def find_spans(
         options: How it is read.
         names: The lines of standard input.
         on_skip: Called with each file that is passed over.
+        is_own: Whether a Parquet file is what runs write themselves; it is passed over in silence.
 
     Raises:
         InputError: The input can't be read at all.
@@ -100,18 +108,26 @@ def find_spans(
         if kind == "file":
             is_empty = False
             yield Span("file", path if is_url(path) else place.at(path).path, name)
-        else:
+        elif kind == "tar" or not is_own(place_in(place, path)):
             later[kind].append((path, name))
     chosen: Kind | None = next((kind for kind, aside in later.items() if aside), None) if is_empty else None
     for kind, aside in later.items():
         for path, name in aside:
             if kind == chosen:
-                yield from _divide(kind, place.at(path), name, options)
+                for span in _divide(kind, place_in(place, path), name, options):
+                    yield replace(span, path=path) if is_url(path) else span
             else:
                 on_skip(name)
 
 
+def place_in(place: Place, path: str) -> Place:
+    """The place of a path of an input: inside of the input's filesystem, or a URL among the names that were given."""
+    return open_file(path) if is_url(path) else place.at(path)
+
+
 def _kind_of(path: str) -> Kind:
+    if is_web_address(path):  # which is fetched as a whole
+        return "file"
     if is_tar(path):
         return "tar"
     return "parquet" if path.lower().endswith((".parquet", ".pq")) else "file"
@@ -129,6 +145,8 @@ def _find_local(source: str, on_skip: Callable[[str], None]) -> Iterator[tuple[s
 
     for found in find_sources([source], on_skip=skip):
         assert found.path is not None
+        if found.path == local_path(source) and not os.path.lexists(found.path):
+            raise NotFoundError(f"there is no file or folder {source!r}, and nothing that it matches")
         yield found.path, found.name
     yield from ((path, path) for path in aside)
 
@@ -148,9 +166,12 @@ def _find_remote(place: Place, on_skip: Callable[[str], None]) -> Iterator[tuple
     start = len(base.path.rstrip("/")) + 1
     for path in sorted(info.path for info in infos if info.type == fs.FileType.File):
         inside = path[start:]
-        if any(part.startswith((".", "_")) for part in inside.split("/")) or (wanted and not wanted.fullmatch(inside)):
+        kind = _kind_of(path)
+        # Cameras write _MG_0001.jpg; of tables, those that begin so are what Spark and others keep for themselves.
+        hidden = (".", "_") if kind == "parquet" else "."
+        if any(part.startswith(hidden) for part in inside.split("/")) or (wanted and not wanted.fullmatch(inside)):
             continue
-        if PurePosixPath(path).suffix.lower() in EXTENSIONS or _kind_of(path) != "file":
+        if PurePosixPath(path).suffix.lower() in EXTENSIONS or kind != "file":
             yield path, place.prefix + path
         else:
             on_skip(place.prefix + path)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Final, Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final
 
 from pyarrow import compute, parquet
 
 from agelens.analyzer import DEFAULTS, Analyzer, Settings
 from agelens.batch.fetched import READERS
-from agelens.batch.inputs import ALL, InputOptions, find_spans
+from agelens.batch.inputs import ALL, InputOptions, Span, find_spans
+from agelens.batch.output import Mode, find_whole, prepare_output, remove_left_overs, remove_tries, reserve
 from agelens.batch.partition import Outcome, Work
 from agelens.batch.places import Place, open_place
 from agelens.batch.plan import (
@@ -26,19 +25,15 @@ from agelens.batch.plan import (
     Partition,
     Plan,
     find_done,
+    is_own,
     pack,
     read_partitions,
-    read_plan,
     write_inputs,
 )
-from agelens.errors import NothingToReadError, OutputInUseError, OutputNotEmptyError
+from agelens.errors import NothingToReadError
 from agelens.limits import DEFAULT_LIMITS
-from agelens.outfile import typed_output_errors
 from agelens.zoo import DEFAULT_MODEL
 
-Mode = Literal["new", "resume", "overwrite"]
-LOCK: Final = "lock"
-_LEFT_OVER: Final = re.compile(r"\.part-\d+\.parquet\.[0-9a-f]+\.part")
 _RESULTS: Final = ("task", "groups", "gender_threshold", "min_score", "min_face", "max_faces", "device")
 """Settings that change what a picture gives; `threads` and `batch_size` only change how long it takes."""
 
@@ -115,7 +110,8 @@ class PlannedRun:
         output = open_place(self.work.output)
         if {partition.number for partition in self.partitions} - find_done(output):
             return False
-        _remove_left_overs(output)  # of a process that outlived its run for a moment
+        remove_left_overs(output)  # of a process that outlived its run for a moment
+        remove_tries(output)
         output.join(SUCCESS).write(b"")
         return True
 
@@ -143,21 +139,39 @@ def plan_run(
     model, device = analyzer.model, analyzer.device
     del analyzer  # it has shown that it opens; its memory is the workers'
     output = open_place(job.output)
+    options = replace(job.options, root=job.options.root and _from_anywhere(job.options.root))
     plan = Plan(
         _whereabouts(job.source),
-        _results(settings) | _reading(job.options),
+        _results(settings) | _reading(options),
         model.to_dict(),
         job.options.size,
     )
-    work = Work(job.source, job.output, job.options, job.model, model.sha256, settings, job.strict)
-    with _reserve(output):
-        before = _prepare_output(output, plan, job.mode)
+    work = Work(
+        job.source if job.source == "-" else _from_anywhere(job.source),
+        _from_anywhere(job.output),
+        options,
+        _from_anywhere(job.model) if job.model.lower().endswith(".onnx") else job.model,
+        model.sha256,
+        settings,
+        job.strict,
+    )
+    with reserve(output):
+        before = prepare_output(output, plan, job.mode)
         skipped = _list_inputs(output, job, before=before, names=names, seen=seen or _nothing)
-        yield PlannedRun(work, device, read_partitions(output), find_done(output), skipped)
+        run = PlannedRun(work, device, read_partitions(output), find_whole(output), skipped)
+        if run.todo:
+            output.join(SUCCESS).remove()
+        yield run
 
 
 def _nothing(_: int) -> None:
     """Tells nobody."""
+
+
+def _from_anywhere(text: str) -> str:
+    """The same place for a process that runs in another folder, as a cluster's do."""
+    place = open_place(text)
+    return place.path if place.is_local else text
 
 
 def _whereabouts(source: str) -> str:
@@ -177,107 +191,47 @@ def _reading(options: InputOptions) -> dict[str, Any]:
     return {name: value for name, value in asdict(options).items() if name != "size"}
 
 
-@contextlib.contextmanager
-def _reserve(output: Place) -> Iterator[None]:
-    """Keeps other runs of this machine, or of a shared disk, away; an object store offers nothing of the kind.
-
-    Raises:
-        OutputInUseError: Another run is at it.
-    """
-    if not output.is_local:
-        yield
-        return
-    path = Path(output.path, STATE, LOCK)
-    created = not path.parent.parent.exists()
-    with contextlib.ExitStack() as stack:
-        with typed_output_errors(output.text):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(path.open("ab"))
-        if not _lock(file.fileno()):
-            raise OutputInUseError(f"another run writes to {output.text} now; wait for it, or choose another OUT")
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # a run that wrote nothing leaves nothing
-                path.parent.rmdir()
-                if created:
-                    path.parent.parent.rmdir()
-
-
-def _lock(descriptor: int) -> bool:
-    """Locks a file until this process ends, however that may be; whether nobody else has."""
-    try:
-        import fcntl
-    except ImportError:  # Windows, where Ray runs for trials only
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _prepare_output(output: Place, plan: Plan, mode: Mode) -> bool:
-    """Makes the output ready; whether there is a run to go on with.
-
-    Raises:
-        UsageError: It holds something else, or the beginning of another run.
-    """
-    before = read_plan(output)
-    names = output.list_names()
-    parts = [name for name in names if name.startswith("part-")]
-    if before is None and (foreign := [name for name in names if not _LEFT_OVER.fullmatch(name)]):
-        raise OutputNotEmptyError(
-            f"{output.text} holds files that `agelens batch` did not write ({foreign[0]}); choose another OUT"
-        )
-    state = output.join(STATE)
-    if before is not None and mode == "new":
-        raise OutputNotEmptyError(f"{output.text} holds a run already; --resume completes it, --overwrite begins anew")
-    _remove_left_overs(output)
-    if before is not None and mode == "resume":
-        before.check_same(plan)
-        return True
-    for name in (*parts, SUCCESS):
-        output.join(name).remove()
-    # Inputs without a plan are those of a run that died before it had begun.
-    for name in state.list_names():
-        if name != LOCK:
-            state.join(name).remove()
-    for name in state.join("tries").list_names():
-        state.join("tries").join(name).remove()
-    state.join(PLAN).write(plan.to_json())
-    return False
-
-
-def _remove_left_overs(output: Place) -> None:
-    for name in output.list_names():
-        if _LEFT_OVER.fullmatch(name):
-            output.join(name).remove()
-
-
 def _list_inputs(
     output: Place, job: BatchJob, *, before: bool, names: Iterable[str] | None, seen: Callable[[int], None]
 ) -> int:
     """Writes down what was not before; how many files were passed over."""
     skipped: list[None] = []
-    spans = find_spans(job.source, job.options, names=names, on_skip=lambda _: skipped.append(None))
-    own = f"{output.path.rstrip('/')}/"  # results of an earlier run, where OUT lies in IN
-    spans = (span for span in spans if not span.path.startswith(own))
+    spans = find_spans(
+        job.source,
+        job.options,
+        names=names,
+        on_skip=lambda _: skipped.append(None),
+        is_own=lambda place: is_own(place, output),
+    )
     planned = read_partitions(output) if before else []
     if planned:
         known = Known(output)
         spans = (span for span in spans if span not in known)
     first = planned[-1].number + 1 if planned else 0
-    added = write_inputs(output, pack(spans, job.options.size), first, seen)
+    try:
+        added = write_inputs(output, _unfinish(output, pack(spans, job.options.size)), first, seen)
+    except BaseException:
+        if not planned:
+            _forget_plan(output)
+        raise
     if not added and not planned:
-        for name in (PLAN, LOCK):
-            output.join(STATE).join(name).remove()
+        _forget_plan(output)
         found = f"; {len(skipped):,} other files were passed over" if skipped else ""
         raise NothingToReadError(f"nothing to read: there is no picture in {job.source}{found}")
-    if added:
-        output.join(SUCCESS).remove()
     return len(skipped)
+
+
+def _forget_plan(output: Place) -> None:
+    """Nothing has begun: another try may ask for something else."""
+    output.join(STATE).join(PLAN).remove()
+
+
+def _unfinish(output: Place, partitions: Iterator[list[Span]]) -> Iterator[list[Span]]:
+    """The same; once there is one, the output is complete no more, and says so before it is written down."""
+    for number, partition in enumerate(partitions):
+        if number == 0:
+            output.join(SUCCESS).remove()
+        yield partition
 
 
 def _count(place: Place, number: int) -> Outcome:

@@ -16,7 +16,7 @@ from pyarrow import ArrowException, parquet
 from agelens.analyzer import Analyzer, Settings
 from agelens.batch.columns import find_columns, open_source, read_rows
 from agelens.batch.fetched import Fetched, Remote, fetch_ahead
-from agelens.batch.inputs import ALL, InputOptions, Span
+from agelens.batch.inputs import ALL, InputOptions, Span, place_in
 from agelens.batch.places import Place, is_url, open_place
 from agelens.batch.plan import STATE, Listing, Partition
 from agelens.batch.tars import read_tar
@@ -172,7 +172,7 @@ class PartitionWorker:
             if span.kind == "file":
                 yield self._picture(span)
                 continue
-            place = self._source.at(span.path)
+            place = place_in(self._source, span.path)
             try:
                 with place.typed_errors(), place.open() as file:
                     if span.kind == "tar":

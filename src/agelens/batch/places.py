@@ -140,6 +140,11 @@ class Place:
             raise UnreadableError(f"{self.text!r} cannot be read: {why}") from error
 
 
+def writes_whole(place: Place) -> bool:
+    """Whether what `Place.write` leaves here is whole, whenever the process that writes is killed."""
+    return place.filesystem is None or _has_no_folders(place.filesystem)
+
+
 def _has_no_folders(filesystem: fs.FileSystem) -> bool:
     return filesystem.type_name in {"s3", "gcs"}
 

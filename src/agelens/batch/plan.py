@@ -19,7 +19,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
@@ -117,6 +117,11 @@ def part_name(number: int) -> str:
     return f"part-{number:05d}.parquet"
 
 
+def inputs_name(first: int) -> str:
+    """The file of inputs whose first partition has a number."""
+    return f"inputs-{first:05d}.parquet"
+
+
 def find_done(output: Place) -> set[int]:
     """The partitions that are whole.
 
@@ -124,6 +129,15 @@ def find_done(output: Place) -> set[int]:
         OutputError: The output can't be listed.
     """
     return {int(match[1]) for name in output.list_names() if (match := _PART.fullmatch(name))}
+
+
+def is_own(place: Place, output: Place) -> bool:
+    """Whether a file is one that runs into `output` write: no input, where OUT lies in IN."""
+    if place.prefix != output.prefix:
+        return False
+    path, folder = (PurePath(os.path.realpath(each.path) if each.is_local else each.path) for each in (place, output))
+    inside = path.relative_to(folder).parts if path.is_relative_to(folder) else ()
+    return bool(inside) and (inside[0] == STATE or (len(inside) == 1 and _PART.fullmatch(inside[0]) is not None))
 
 
 def read_plan(output: Place) -> Plan | None:
@@ -139,7 +153,7 @@ def read_plan(output: Place) -> Plan | None:
         values = json.loads(state.join(PLAN).read())
         known = values.pop("schema") == _SCHEMA
         plan = Plan(**values)
-    except (UnreadableError, ValueError, TypeError, KeyError) as error:
+    except (UnreadableError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise OutputError(f"the plan in {state.join(PLAN).text} can't be read ({error}); use --overwrite") from error
     if not known:
         raise OutputError(f"another version of agelens wrote the plan in {state.join(PLAN).text}; use --overwrite")
@@ -176,7 +190,7 @@ def write_inputs(output: Place, partitions: Iterable[list[Span]], first: int, se
     Raises:
         OutputError: It can't be written.
     """
-    place = output.join(STATE).join(f"inputs-{first:05d}.parquet")
+    place = output.join(STATE).join(inputs_name(first))
     sizes: list[int] = []
     total = 0
     with _open_whole(place) as sink, parquet.ParquetWriter(sink.file, _COLUMNS, compression="zstd") as writer:
@@ -227,6 +241,8 @@ def _open_whole(place: Place) -> Iterator[_Sink]:
         try:
             with target.part.open("wb") as file:
                 yield (sink := _Sink(file))
+                file.flush()
+                os.fsync(file.fileno())
             if sink.wanted:
                 target.commit()
         finally:
@@ -239,16 +255,23 @@ def read_partitions(output: Place) -> list[Partition]:
     Raises:
         InputError: A file of inputs can't be read.
     """
-    state = output.join(STATE)
     found: list[Partition] = []
-    for name in sorted(name for name in state.list_names() if _INPUTS.fullmatch(name)):
-        place = state.join(name)
+    for first, place in _find_inputs(output):
         with place.typed_errors(), place.open() as source:
             metadata = parquet.ParquetFile(source).metadata.metadata or {}
         sizes = json.loads(metadata[b"agelens.partitions"])
-        first = int(cast("re.Match[str]", _INPUTS.fullmatch(name))[1])
+        name = inputs_name(first)
         found.extend(Partition(first + i, name, i, size) for i, size in enumerate(sizes))
     return found
+
+
+def _find_inputs(output: Place) -> list[tuple[int, Place]]:
+    """The files of inputs in the order of their numbers, which may have more digits than five."""
+    state = output.join(STATE)
+    matches = (_INPUTS.fullmatch(name) for name in state.list_names())
+    return sorted(
+        ((int(match[1]), state.join(match[0])) for match in matches if match), key=lambda numbered: numbered[0]
+    )
 
 
 class Listing:
@@ -287,13 +310,12 @@ class Listing:
 
 
 class Known:
-    """The spans that were planned before, 8 bytes each, so that forty million take 320 MB."""
+    """The files that were planned before, 8 bytes a span, so that forty million take 320 MB."""
 
     def __init__(self, output: Place) -> None:
         digests: list[NDArray[np.uint64]] = []
-        state = output.join(STATE)
-        for name in sorted(name for name in state.list_names() if _INPUTS.fullmatch(name)):
-            with Listing(state.join(name)) as listing:
+        for _, place in _find_inputs(output):
+            with Listing(place) as listing:
                 for group in range(listing.groups):
                     spans = listing.read(group)
                     digests.append(np.fromiter((_digest(span) for span in spans), np.uint64, len(spans)))
@@ -306,5 +328,6 @@ class Known:
 
 
 def _digest(span: Span) -> int:
-    text = os.fsencode(f"{span.kind}\0{span.path}\0{span.start}\0{span.count}")
+    # By its file alone: of a shard that has grown since, the first pictures are done, and must not be done twice.
+    text = os.fsencode(f"{span.kind}\0{span.path}")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")

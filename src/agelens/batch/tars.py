@@ -6,7 +6,7 @@ import itertools
 import tarfile
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import IO, Any, Final, cast
+from typing import IO, Any, Final, Self, cast
 
 from agelens.batch.fetched import Fetched
 from agelens.errors import InputError, UnreadableError
@@ -18,6 +18,19 @@ PACKED: Final = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 """Archives in which nothing can be found without unpacking all that stands before."""
 
 _BREAKAGE: Final = (tarfile.TarError, EOFError, OSError, ValueError)
+
+
+class _Header(tarfile.TarInfo):
+    """A member's header, of which a damaged one is damage: tarfile by itself takes it for the end of the archive."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if bytes(buf).strip(b"\0"):
+                raise tarfile.ReadError(str(error)) from error
+            raise  # the end
 
 
 def is_tar(name: str) -> bool:
@@ -74,14 +87,15 @@ def _pictures(file: IO[bytes], name: str, start: int, limits: Limits) -> Iterato
         try:
             check_bytes(info.size, limits)
             content = _read(archive, info)
+            head = content[:SNIFF_BYTES]
         except InputError as error:
-            content = error
-        if _promises(info.name) or (isinstance(content, bytes) and sniff(content[:SNIFF_BYTES])):
+            content, head = error, _read_head(archive, info)
+        if _promises(info.name) or sniff(head):  # just what `index_tar` counts
             yield Fetched(f"{name}/{info.name}", content=content)
 
 
 def _members(file: IO[bytes], *, packed: bool) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
-    with tarfile.open(fileobj=file, mode="r|*" if packed else "r:") as archive:
+    with tarfile.open(fileobj=file, mode="r|*" if packed else "r:", tarinfo=_Header) as archive:
         while (info := archive.next()) is not None:
             yield archive, info
             cast("Any", archive).members = []  # it would remember all
@@ -101,8 +115,13 @@ def _is_picture(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bool:
         return False
     if _promises(info.name):
         return True
+    return sniff(_read_head(archive, info)) is not None
+
+
+def _read_head(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
     member = archive.extractfile(info)
-    return member is not None and sniff(member.read(SNIFF_BYTES)) is not None
+    assert member is not None  # a regular file
+    return member.read(SNIFF_BYTES)
 
 
 def _promises(name: str) -> bool:

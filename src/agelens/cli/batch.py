@@ -20,7 +20,7 @@ from agelens.cli.command import annotate_option, annotate_switch, declare, exit_
 from agelens.cli.interrupts import Interrupts
 from agelens.cli.options import OPTIONS, SWITCHES, Option, PredictOptions, Switch, number, whole
 from agelens.cli.progress import Bar, Tally, count_of, tell
-from agelens.errors import MissingPackageError, UsageError
+from agelens.errors import MissingPackageError, OutputError, UsageError
 from agelens.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
@@ -179,7 +179,8 @@ def _do(run: PlannedRun, pool: Pool, *, quiet: bool) -> int:
         return 128 + interrupts.signal
     if todo:
         tally.summarise(run.device, where)
-    run.complete()
+    if not run.complete():
+        raise OutputError(f"partitions that were written to {run.work.output} are gone; do them again: --resume")
     whole = Tally(quiet=True, with_bar=False)
     _add(whole, run.count_done())
     whole.add_many(tally.pictures, tally.faces, tally.errors)

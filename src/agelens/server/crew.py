@@ -89,11 +89,26 @@ class Crew:
                 self.close()
 
     def submit(self, job: Job[Result]) -> Future[Result]:
-        """Puts a job into the queue. Nothing is to be submitted once the crew is closed."""
+        """Puts a job into the queue; once the crew is closed, it is given up at once."""
         with self._change:
-            self._waiting.append(job)
-            self._change.notify()
+            is_closed = self._is_closed
+            if not is_closed:
+                self._waiting.append(job)
+                self._change.notify()
+        if is_closed:
+            job.done.cancel()
+        else:
+            job.done.add_done_callback(self._drop)
         return job.done
+
+    def _drop(self, done: Future[Any]) -> None:
+        """Takes a job that was given up out of the queue, or its bytes would stay until somebody is free."""
+        if not done.cancelled():
+            return
+        with self._change:
+            self._waiting = deque(job for job in self._waiting if job.done is not done)
+            if self._ready and not self._waiting:
+                self._change.notify()  # what is ready became due by this
 
     def close(self) -> None:
         """Ends the threads: what is under way is finished, what waits is given up."""
@@ -168,8 +183,8 @@ class Crew:
             self._judge(batch)
 
     def _judge(self, batch: list[_Ready]) -> None:
-        crops = [ready.prepared.crops for ready in batch]
         with _Failing(*(ready.job.done for ready in batch)):
+            crops = [ready.prepared.crops for ready in batch]
             answers = self._estimator.estimate(crops[0] if len(crops) == 1 else np.concatenate(crops))
             if self._on_batch is not None:
                 self._on_batch(len(batch), len(answers.female))

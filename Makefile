@@ -77,9 +77,9 @@ example: $(VENV)/installed  ## Draw the README's picture with the program itself
 bench: $(VENV)/installed-dev  ## Measure; the labelled pictures of AGELENS_DATA are used where they are
 	$(BIN)/python benchmarks/startup.py
 	@if [ -d "$(AGELENS_DATA)" ]; then \
-		set -e; for script in throughput detection server; do $(BIN)/python benchmarks/$$script.py; done; \
+		set -e; for script in throughput workloads detection server; do $(BIN)/python benchmarks/$$script.py; done; \
 	else \
-		echo "$(AGELENS_DATA) is not there: throughput, detection and server were not measured (set AGELENS_DATA)"; \
+		echo "$(AGELENS_DATA) is not there: throughput, workloads, detection and server were not measured (set AGELENS_DATA)"; \
 	fi
 
 accuracy: $(VENV)/installed-dev  ## Measure the shipped model and its peer on the test packs; write docs/accuracy.md and the card

@@ -13,8 +13,6 @@ Prints a table to standard error and the same figures as JSON to standard output
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import math
 import os
@@ -28,6 +26,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from photos import read_photos
 
 from agelens.analyzer import DETAIL, Analyzer, count_cores
 from agelens.decode import decode
@@ -58,32 +57,21 @@ def _name(member: tarfile.TarInfo) -> str:
     return member.name
 
 
-def read_counts(tar: Path) -> dict[str, int]:
-    """How many faces a person counted in each photo; crowds, which nobody counted, are left out."""
-    with tarfile.open(tar) as archive:
-        member = next(m for m in archive.getmembers() if m.name.endswith("faces.csv"))
-        file = archive.extractfile(member)
-        assert file is not None
-        rows = csv.DictReader(io.TextIOWrapper(file, "utf-8"))
-        return {row["path"]: int(row["n_faces"]) for row in rows if row["n_faces"]}
-
-
 def count_photos(detector: FaceDetector, data: Path) -> dict[str, Any]:
     """Recall and surplus over the counted photos."""
-    counts = read_counts(data / "photos.tar")
     total = found = surplus = on_nobody = 0
     wrong = {}
-    for name, blob in read_pictures(data / "photos.tar"):
-        wanted = counts.get(Path(name).name)
+    for photo in read_photos(data / "photos.tar"):
+        wanted = photo.faces
         if wanted is None:
             continue
-        seen = len(detector.detect(decode(blob, detail=DETAIL)))
+        seen = len(detector.detect(decode(photo.content, detail=DETAIL)))
         total += wanted
         found += min(seen, wanted)
         surplus += max(seen - wanted, 0)
         on_nobody += seen if not wanted else 0
         if seen != wanted:
-            wrong[Path(name).name] = {"counted": wanted, "found": seen}
+            wrong[photo.name] = {"counted": wanted, "found": seen}
     return {
         "faces": total,
         "recall": found / total,

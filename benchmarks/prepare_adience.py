@@ -16,7 +16,6 @@ import argparse
 import io
 import multiprocessing
 import os
-import resource
 import sys
 import tarfile
 import tempfile
@@ -26,6 +25,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+
+from memory import read_peak
 
 from agelens.cores import count_cores
 
@@ -124,16 +125,7 @@ def _report(work: Callable[[Path, Path | None], None], folder: Path, output: Pat
     began = time.perf_counter()
     work(folder, output)
     clock = time.perf_counter() - began
-    sender.send(Cost(clock, time.process_time(), _peak()))
-
-
-def _peak() -> float:
-    """MB; `ru_maxrss` would count what the parent had when it started this process."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+    sender.send(Cost(clock, time.process_time(), read_peak()))
 
 
 def main() -> None:

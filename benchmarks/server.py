@@ -18,15 +18,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import csv
-import io
 import json
 import os
 import signal
 import statistics
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from collections import Counter
@@ -35,28 +32,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image as PillowImage
+from memory import read_resident
+from photos import read_photos, scale_to
 
 from agelens.analyzer import Analyzer
 
 PARTS = ("load", "memory", "overload", "drain")
-DISTINCT = 48
 
 
 def make_photos(archive: Path, folder: Path) -> list[Path]:
     """JPEG photos of one megapixel, scaled from the counted ones of the pack."""
-    with tarfile.open(archive) as pack:
-        table = pack.extractfile("photos/faces.csv")
-        rows = csv.DictReader(io.TextIOWrapper(table, "utf-8")) if table else []
-        files = [pack.extractfile(f"photos/{row['path']}") for row in rows if row["n_faces"] not in ("", "0")]
-        photos = [PillowImage.open(io.BytesIO(file.read())).convert("RGB") for file in files if file]
+    photos = [photo.open() for photo in read_photos(archive) if photo.faces]
     paths = []
     for index, photo in enumerate(photo for photo in photos if max(photo.size) >= 1000):
-        if index == DISTINCT:
-            break
-        scale = (1e6 / (photo.width * photo.height)) ** 0.5
         paths.append(folder / f"{index:03d}.jpg")
-        photo.resize((round(photo.width * scale), round(photo.height * scale))).save(paths[-1], quality=90)
+        scale_to(photo, 1e6).save(paths[-1], quality=90)
     return paths
 
 
@@ -77,11 +67,6 @@ class Server:
         if "http://" not in line:
             raise SystemExit(f"the server did not start: {line}{process.stderr.read()}")
         return cls(process, int(line.split("http://127.0.0.1:")[1].split()[0]))
-
-    def resident(self) -> float:
-        """Megabytes in memory."""
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def cpu(self) -> float:
         """Seconds of processor time."""
@@ -292,7 +277,7 @@ def measure_memory(work: list[tuple[bytes, bytes]], chosen: argparse.Namespace) 
             counted = Tally()
             await asyncio.gather(*(some(counted, n) for n in range(8)))
             done += step
-            points.append((done, server.resident()))
+            points.append((done, read_resident(server.process.pid)))
             total.statuses += counted.statuses
             total.wrong += counted.wrong
         return total

@@ -10,21 +10,18 @@ Needs the `train` extra for `onnx`. Run: `python benchmarks/throughput.py [--pic
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import os
 import random
-import resource
 import statistics
 import subprocess
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
 
 from floor import FLOORS, Floor, Spent, median_share, record_work, run_floor, run_ours
-from PIL import Image as PillowImage
+from memory import read_peak
+from photos import read_photos, scale_to
 
 from agelens.analyzer import count_cores
 
@@ -34,12 +31,7 @@ DISTINCT = 60  # photos made; the others are links to them
 def make_photos(archive: Path, folder: Path, count: int) -> list[Path]:
     """JPEG photos of 1 to 2 megapixels with one to seven faces, scaled from the counted ones of the pack."""
     folder.mkdir(parents=True)
-    with tarfile.open(archive) as pack:
-        table = pack.extractfile("photos/faces.csv")
-        rows = csv.DictReader(io.TextIOWrapper(table, "utf-8")) if table else []
-        counted = [row["path"] for row in rows if row["n_faces"] not in ("", "0")]
-        files = [pack.extractfile(f"photos/{name}") for name in counted]
-        photos = [PillowImage.open(io.BytesIO(file.read())).convert("RGB") for file in files if file]
+    photos = [photo.open() for photo in read_photos(archive) if photo.faces]
     photos = [photo for photo in photos if max(photo.size) >= 1024]
     rng = random.Random(1)
     paths: list[Path] = []
@@ -47,21 +39,11 @@ def make_photos(archive: Path, folder: Path, count: int) -> list[Path]:
         path = folder / f"{index:05d}.jpg"
         if index < DISTINCT:
             photo = photos[index % len(photos)]
-            scale = (rng.uniform(1e6, 2e6) / (photo.width * photo.height)) ** 0.5
-            photo.resize((round(photo.width * scale), round(photo.height * scale))).save(path, quality=90)
+            scale_to(photo, rng.uniform(1e6, 2e6)).save(path, quality=90)
         else:
             os.link(paths[index % DISTINCT], path)
         paths.append(path)
     return paths
-
-
-def read_peak() -> float:
-    """Peak resident memory of this process in MB. Linux carries `ru_maxrss` over from the parent, so not that one."""
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) / 1024
 
 
 def measure_memory(folder: Path, count: int) -> float:

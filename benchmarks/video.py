@@ -28,6 +28,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from memory import read_resident
 from PIL import Image
 from video_between import measure_between
 from video_fusion import measure_fusion
@@ -75,15 +76,6 @@ def repeat_clip(short: Path, path: Path, times: int, seconds: float) -> None:
                     packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
                     packet.stream = stream
                     out.mux(packet)
-
-
-def read_resident(process: int) -> float:
-    """Resident memory of a process in MiB; 0 once it is over."""
-    try:
-        status = Path(f"/proc/{process}/status").read_text()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS")), 0.0)
 
 
 def measure_memory(options: argparse.Namespace) -> None:

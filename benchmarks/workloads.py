@@ -19,8 +19,6 @@ What the machine does beside falls on all sides alike, as they take turns; the r
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import os
 import random
@@ -37,6 +35,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from floor import Floor, Spent, Stopwatch, median_share, record_work, run_floor, run_ours
+from photos import Photo, read_photos, scale_to
 from PIL import Image as PillowImage
 from PIL import ImageOps
 
@@ -116,32 +115,25 @@ def make_pictures(kind: str, data: Path, folder: Path) -> list[Path]:
                 assert file
                 (folder / Path(member.name).name).write_bytes(file.read())
         return sorted(folder.iterdir())
-    with tarfile.open(data / "photos.tar") as pack:
-        table = pack.extractfile("photos/faces.csv")
-        rows = list(csv.DictReader(io.TextIOWrapper(table, "utf-8"))) if table else []
-        few = [row["path"] for row in rows if row["n_faces"] in ("1", "2", "3")]
-        names = list(CROWDS) if kind == "crowd" else few
-        for index in range(count):
-            name = names[index % len(names)]
-            file = pack.extractfile(f"photos/{name}")
-            assert file
-            _save(kind, file.read(), folder / f"{index:03d}.jpg", random.Random(index))
+    photos = read_photos(data / "photos.tar")
+    chosen = [photo for photo in photos if (photo.name in CROWDS if kind == "crowd" else photo.faces in (1, 2, 3))]
+    for index in range(count):
+        _save(kind, chosen[index % len(chosen)], folder / f"{index:03d}.jpg", index)
     return sorted(folder.iterdir())
 
 
-def _save(kind: str, content: bytes, path: Path, rng: random.Random) -> None:
+def _save(kind: str, original: Photo, path: Path, seed: int) -> None:
     if kind == "crowd":
-        path.write_bytes(content)
+        path.write_bytes(original.content)
         return
-    photo = PillowImage.open(io.BytesIO(content)).convert("RGB")
+    photo = original.open()
     if kind == "web":
-        scale = (1e6 / (photo.width * photo.height)) ** 0.5
-        photo.resize((round(photo.width * scale), round(photo.height * scale))).save(path, quality=90)
+        scale_to(photo, 1e6).save(path, quality=90)
         return
     # A phone's sensor adds noise, which is what a JPEG of 12 megapixels mostly holds.
     side = PHONE if photo.width >= photo.height else PHONE[::-1]
     large = np.asarray(ImageOps.fit(photo, side, PillowImage.Resampling.BICUBIC)).astype(np.int16)
-    noise = np.random.default_rng(rng.randrange(1 << 30)).normal(0, 3, large.shape).astype(np.int16)
+    noise = np.random.default_rng(seed).normal(0, 3, large.shape).astype(np.int16)
     lying = PillowImage.fromarray(np.clip(large + noise, 0, 255).astype(np.uint8)).transpose(
         PillowImage.Transpose.ROTATE_90
     )

@@ -7,6 +7,7 @@ import io
 import itertools
 import os
 import tarfile
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,7 +39,7 @@ NOBODY = encode(face_like(64, 48) // 8, "PNG")
 def work_off(job: BatchJob, names: list[str] | None = None) -> list[Outcome]:
     """Does a job in this process, without Ray."""
     with plan_run(job, names=names) as run:
-        with PartitionWorker(run.work) as worker:
+        with closing(PartitionWorker(run.work)) as worker:
             outcomes = [worker.run(partition) for partition in run.todo]
         assert run.complete()
     return outcomes
@@ -234,7 +235,7 @@ def test_packing_keeps_every_span_once_and_in_order(counts: list[int], size: int
 
 def test_listings_hold_what_was_found(photos: Path, out: Path, stand_in: Path) -> None:
     do(photos, out, stand_in)
-    with Listing(open_place(str(out)).join("_agelens").join("inputs-00000.parquet")) as listing:
+    with closing(Listing(open_place(str(out)).join("_agelens").join("inputs-00000.parquet"))) as listing:
         spans = [span for group in range(listing.groups) for span in listing.read(group)]
     assert spans == list(find_spans(str(photos), InputOptions(2), on_skip=lambda _: None))
 

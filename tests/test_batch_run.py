@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def many(tmp_path: Path) -> Path:
 def done_run(photos: Path, stand_in: Path, tmp_path: Path) -> Path:
     """A finished run, done in this process."""
     job = BatchJob(str(photos), str(tmp_path / "out"), InputOptions(2), str(stand_in))
-    with plan_run(job) as planned, PartitionWorker(planned.work) as worker:
+    with plan_run(job) as planned, closing(PartitionWorker(planned.work)) as worker:
         for partition in planned.todo:
             worker.run(partition)
         assert planned.complete()
@@ -180,7 +181,7 @@ def test_what_is_new_is_added(done_run: Path, photos: Path, stand_in: Path) -> N
     before = {name: (done_run / name).read_bytes() for name in parts(done_run)}
     shutil.copy(EXAMPLE, photos / "0 new.jpg")
     job = BatchJob(str(photos), str(done_run), InputOptions(2), str(stand_in), mode="resume")
-    with plan_run(job) as planned, PartitionWorker(planned.work) as worker:
+    with plan_run(job) as planned, closing(PartitionWorker(planned.work)) as worker:
         assert not (done_run / "_SUCCESS").exists()
         assert [partition.number for partition in planned.todo] == [3]
         worker.run(planned.todo[0])
@@ -228,14 +229,14 @@ def test_success_never_stands_beside_less_than_all(
     success, seen = done_run / "_SUCCESS", []
     job = BatchJob(str(photos), str(done_run), InputOptions(2), str(stand_in), mode="resume")
     (done_run / "part-00001.parquet").unlink()
-    with plan_run(job) as planned, PartitionWorker(planned.work) as worker:
+    with plan_run(job) as planned, closing(PartitionWorker(planned.work)) as worker:
         assert not success.exists()
         worker.run(planned.todo[0])
         assert planned.complete()
     shutil.copy(EXAMPLE, photos / "0 new.jpg")
     with (
         plan_run(job, seen=lambda _: seen.append(success.exists())) as planned,
-        PartitionWorker(planned.work) as worker,
+        closing(PartitionWorker(planned.work)) as worker,
     ):
         worker.run(planned.todo[0])
         assert planned.complete()
@@ -284,7 +285,7 @@ def test_numbers_may_have_six_digits(tmp_path: Path) -> None:
 def test_half_a_file_is_done_again_where_that_can_be(photos: Path, stand_in: Path, tmp_path: Path) -> None:
     pytest.importorskip("fsspec")
     job = BatchJob(str(photos), f"fsspec+file://{tmp_path}/out", InputOptions(2), str(stand_in))
-    with plan_run(job) as planned, PartitionWorker(planned.work) as worker:
+    with plan_run(job) as planned, closing(PartitionWorker(planned.work)) as worker:
         for partition in planned.todo:
             worker.run(partition)
     whole = (tmp_path / "out" / "part-00001.parquet").read_bytes()
@@ -303,7 +304,7 @@ def test_workers_may_run_in_another_folder(
     job = BatchJob("list.parquet", "out", InputOptions(2, root="photos"), "m.onnx")
     with plan_run(job) as planned:
         monkeypatch.chdir("/")
-        with PartitionWorker(planned.work) as worker:
+        with closing(PartitionWorker(planned.work)) as worker:
             assert worker.run(planned.todo[0]) == Outcome(0, 1, 1)
     assert parts(tmp_path / "out") == {"part-00000.parquet"}
 
@@ -365,7 +366,7 @@ def test_what_died_careless_is_done_carefully(photos: Path, stand_in: Path, tmp_
     for careful in (False, True):
         out = tmp_path / f"out{careful}"
         with plan_run(BatchJob(str(photos), str(out), InputOptions(9), str(stand_in))) as planned:
-            with PartitionWorker(planned.work) as worker:
+            with closing(PartitionWorker(planned.work)) as worker:
                 outcome = worker.run(planned.todo[0], careful=careful)
             assert (outcome.pictures, outcome.faces, outcome.errors) == (5, 3, {"empty_file": 1})
         tables.append(pq.read_table(out))

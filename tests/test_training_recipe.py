@@ -22,6 +22,7 @@ from agelens.training.recipe import ship
 from agelens.training.recipes import RECIPES
 from agelens.training.shorten import shorten
 from agelens.training.soft_labels import Opinion, balance, blur_exact, join_crops, merge, soften
+from agelens.training.starts import RECOGNITION_CONFIG
 
 TINY = NetworkConfig(size=32, widths=(8, 16), blocks=(1, 1), last_inner=16)
 
@@ -147,10 +148,12 @@ def test_only_weights_free_for_commercial_use_ship() -> None:
         assert ("research" in recipe.licence) == research
 
 
-def test_every_recipe_continues_with_the_network_it_starts_from() -> None:
+def test_every_recipe_is_the_beginning_of_the_third_teacher() -> None:
     for recipe in RECIPES.values():
-        if recipe.start in RECIPES:
-            assert recipe.network == RECIPES[recipe.start].network
+        stages = len(recipe.network.widths)
+        assert recipe.network.widths == RECOGNITION_CONFIG.widths[:stages]
+        assert recipe.network.blocks[:-1] == RECOGNITION_CONFIG.blocks[: stages - 1]
+        assert recipe.network.blocks[-1] <= RECOGNITION_CONFIG.blocks[stages - 1]
 
 
 def test_teachers_together_are_as_sure_as_both_are() -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from types import TracebackType
-from typing import IO, TYPE_CHECKING, Final, Self, cast
+from typing import IO, TYPE_CHECKING, Final, cast
 
 from pyarrow import ArrowException, parquet
 
@@ -93,15 +92,11 @@ class PartitionWorker:
         self._limits = work.settings.get("limits", DEFAULT_LIMITS)
         self._analyzer: Analyzer | None = None
         self._listings: dict[str, Listing] = {}
-        self._opened = ExitStack()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._opened.close()
+    def close(self) -> None:
+        """Closes the listings that it opened."""
+        for listing in self._listings.values():
+            listing.close()
 
     def run(self, partition: Partition, *, careful: bool = False) -> Outcome:
         """Reads, judges and writes; an error of ours becomes part of the outcome.
@@ -160,8 +155,7 @@ class PartitionWorker:
             place = self._output.join(STATE).join(partition.listing)
             try:
                 with place.typed_errors():
-                    listing = Listing(place)
-                    self._listings[partition.listing] = self._opened.enter_context(listing)
+                    self._listings[partition.listing] = Listing(place)
             except InputError as error:
                 hint = f"{error.message}; OUT must be a place that every worker sees, under the same name"
                 raise UsageError(hint) from error

@@ -16,7 +16,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from agelens.errors import NotFoundError, UnreadableError, UsageError
-from agelens.outfile import to_output_error, write_whole
+from agelens.outfile import typed_output_errors, write_whole
 from agelens.sources.address import is_web_address, local_path
 
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -81,15 +81,12 @@ class Place:
         Raises:
             OutputError: It can't be listed.
         """
-        try:
+        with typed_output_errors(self.text), contextlib.suppress(FileNotFoundError):
             if self.filesystem is None:
                 return [entry.name for entry in os.scandir(self.path) if not entry.is_dir()]
             found = self.filesystem.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise to_output_error(error, self.text) from error
-        return [info.base_name for info in found if info.type == fs.FileType.File]
+            return [info.base_name for info in found if info.type == fs.FileType.File]
+        return []
 
     def write(self, data: bytes) -> None:
         """Writes a file that is whole from the moment it has its name; missing folders are made.
@@ -100,7 +97,7 @@ class Place:
         Raises:
             OutputError: It could not be written.
         """
-        try:
+        with typed_output_errors(self.text):
             if self.filesystem is None:
                 Path(self.path).parent.mkdir(parents=True, exist_ok=True)
                 write_whole(self.path, data)
@@ -110,8 +107,6 @@ class Place:
                 self.filesystem.create_dir(folder, recursive=True)
             with self.filesystem.open_output_stream(self.path) as file:
                 file.write(data)
-        except OSError as error:
-            raise to_output_error(error, self.text) from error
 
     def remove(self) -> None:
         """Removes a file, where there is one.
@@ -119,14 +114,11 @@ class Place:
         Raises:
             OutputError: It can't be removed.
         """
-        try:
-            with contextlib.suppress(FileNotFoundError):
-                if self.filesystem is None:
-                    Path(self.path).unlink()
-                else:
-                    self.filesystem.delete_file(self.path)
-        except OSError as error:
-            raise to_output_error(error, self.text) from error
+        with typed_output_errors(self.text), contextlib.suppress(FileNotFoundError):
+            if self.filesystem is None:
+                Path(self.path).unlink()
+            else:
+                self.filesystem.delete_file(self.path)
 
     @contextlib.contextmanager
     def typed_errors(self) -> Iterator[None]:

@@ -20,8 +20,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
-from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import Any, Final, cast
 
 import numpy as np
 import pyarrow as pa
@@ -281,12 +280,8 @@ class Listing:
         self._source = place.open()
         self._file = parquet.ParquetFile(self._source)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Closes the file."""
         self._source.close()
 
     @property
@@ -315,7 +310,7 @@ class Known:
     def __init__(self, output: Place) -> None:
         digests: list[NDArray[np.uint64]] = []
         for _, place in _find_inputs(output):
-            with Listing(place) as listing:
+            with contextlib.closing(Listing(place)) as listing:
                 for group in range(listing.groups):
                     spans = listing.read(group)
                     digests.append(np.fromiter((_digest(span) for span in spans), np.uint64, len(spans)))

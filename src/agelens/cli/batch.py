@@ -6,21 +6,19 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, redirect_stdout
-from importlib.util import find_spec
+from contextlib import ExitStack, redirect_stdout, suppress
 from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from agelens.advice import how_to_install
 from agelens.cli import INTERRUPTED
-from agelens.cli.command import annotate_option, annotate_switch, declare, exit_status
+from agelens.cli.command import annotate_option, annotate_switch, declare, exit_status, require
 from agelens.cli.interrupts import Interrupts
 from agelens.cli.options import OPTIONS, SWITCHES, Option, PredictOptions, Switch, number, whole
 from agelens.cli.progress import Bar, Tally, count_of, tell
-from agelens.errors import MissingPackageError, OutputError, UsageError
+from agelens.errors import OutputError, UsageError
 from agelens.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
@@ -85,8 +83,7 @@ _READ: Final = {name: OPTIONS[name] for name in _SHARED} | _OWN
 def command(source: str, output: str, **found: object) -> None:
     """What is run once the options are read."""
     with exit_status("batch"):
-        if find_spec("ray") is None or find_spec("pyarrow") is None:
-            raise MissingPackageError(f"`agelens batch` needs Ray and pyarrow: {how_to_install('batch')}")
+        require("batch", "batch")
         for name, text in (("IN", source), ("OUT", output)):
             if not text:  # an unset variable of a script
                 raise UsageError(f"{name} is empty; for the current folder say .")
@@ -191,16 +188,10 @@ def _do(run: PlannedRun, pool: Pool, *, quiet: bool) -> int:
 
 def _follow(outcomes: Iterator[Outcome], tally: Tally, interrupts: Interrupts, lines: _Lines) -> None:
     """Counts what comes, until the end or a signal."""
-    try:
-        while True:
-            with interrupts.allowed():
-                outcome = next(outcomes, None)
-            if outcome is None:
-                return
+    with suppress(KeyboardInterrupt):
+        for outcome in interrupts.each(outcomes):
             _add(tally, [outcome])
             lines.tell(tally)
-    except KeyboardInterrupt:
-        return
 
 
 def _add(tally: Tally, outcomes: Iterable[Outcome]) -> None:

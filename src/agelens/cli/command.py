@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from inspect import Parameter, Signature
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -55,14 +55,23 @@ def exit_status(command: str) -> Iterator[None]:
         raise typer.Exit(error.exit_status) from error
 
 
-def require_torch(command: str) -> None:
-    """Refuses a command that can't run without the packages of training.
+EXTRAS: Final = {
+    "train": ("torch", ("torch", "safetensors")),
+    "serve": ("FastAPI and uvicorn", ("fastapi", "uvicorn", "httptools")),
+    "batch": ("Ray and pyarrow", ("ray", "pyarrow")),
+}
+"""What stands behind an extra, in words, and the modules that show whether it is there."""
+
+
+def require(extra: str, command: str) -> None:
+    """Refuses a command that can't run without the packages of an extra.
 
     Raises:
         MissingPackageError: They aren't installed.
     """
-    if find_spec("torch") is None or find_spec("safetensors") is None:
-        raise MissingPackageError(f"`agelens {command}` needs torch: {how_to_install('train')}")
+    what, modules = EXTRAS[extra]
+    if any(find_spec(module) is None for module in modules):
+        raise MissingPackageError(f"`agelens {command}` needs {what}: {how_to_install(extra)}")
 
 
 @contextmanager

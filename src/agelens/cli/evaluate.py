@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agelens.cli import INTERRUPTED
-from agelens.cli.command import counting_bar, declare, exit_status, require_torch
+from agelens.cli.command import counting_bar, declare, exit_status, require
 from agelens.cli.progress import tell
 from agelens.errors import UsageError
 
@@ -195,7 +195,7 @@ def _train_folds(
     rows, _ = choose_rows(manifest, chosen_protocol, options)
     # That all folds are there is better said before hours of training.
     share_rows(manifest, rows, chosen_protocol, folds.count or 1)
-    require_torch("evaluate")
+    require("train", "evaluate")
     from agelens.training.config_file import make_config, merge, parse_setting, read_config_file
     from agelens.training.folds import train_folds
     from agelens.training.listeners import Listeners

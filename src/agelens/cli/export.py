@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agelens.cli.command import exit_status, require_torch
+from agelens.cli.command import exit_status, require
 from agelens.cli.progress import tell
 
 HELP = "Turn a checkpoint into an ONNX model file that predict runs as it is."
@@ -42,7 +42,7 @@ def command(
 ) -> None:
     """Exports a checkpoint."""
     with exit_status("export"):
-        require_torch("export")
+        require("train", "export")
         from agelens.training.publish import UNSTATED, ExportOptions, export_checkpoint
 
         options = ExportOptions(output=output, name=name, int8=int8, calibrate=calibrate, licence=licence or UNSTATED)

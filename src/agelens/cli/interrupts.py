@@ -6,7 +6,9 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
+
+Item = TypeVar("Item")
 
 STOPPING: Final = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Ctrl-C, `kill`, and the terminal that was closed, which not every system tells."""
@@ -52,6 +54,19 @@ class Interrupts:
             yield
         finally:
             self._is_allowed = False
+
+    def each(self, items: Iterator[Item]) -> Iterator[Item]:
+        """The items of an iterator; the work may be broken off while the next one is made, and only then.
+
+        Raises:
+            KeyboardInterrupt: A signal came, now or earlier.
+        """
+        while True:
+            with self.allowed():
+                item = next(items, None)
+            if item is None:
+                return
+            yield item
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame

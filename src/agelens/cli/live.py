@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from inspect import Parameter
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
-from agelens.advice import how_to_install
-from agelens.cli.command import declare, exit_status
+from agelens.cli.command import declare, exit_status, require
 from agelens.cli.progress import tell
-from agelens.errors import MissingPackageError, UsageError
+from agelens.errors import UsageError
 
 HELP = "Watch a camera: a page with boxes, ages and intervals over the picture."
 EPILOG = """\
@@ -80,8 +78,7 @@ def command(**options: object) -> None:
 
 
 def _run(chosen: dict[str, Any]) -> None:
-    if find_spec("fastapi") is None or find_spec("uvicorn") is None:
-        raise MissingPackageError(f"`agelens live` needs FastAPI and uvicorn: {how_to_install('serve')}")
+    require("serve", "live")
     if chosen["camera"] == "":
         raise UsageError("--camera is empty; say a number, an address or a file")
     from agelens.analyzer import Analyzer

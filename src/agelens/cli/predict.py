@@ -101,11 +101,7 @@ def _run(
 ) -> None:
     """Carries reports from the stream by way of their copies to the writer, until the end, an error or a signal."""
     try:
-        while True:
-            with interrupts.allowed():
-                report = next(reports, None)
-            if report is None:
-                break
+        for report in interrupts.each(reports):
             for done in _with_copies(report, copies):
                 sink.take(done)
             if strict and report.error is not None:

@@ -142,11 +142,7 @@ class _Run:
             frames = cast("Generator[Shown]", analysis.run())
             with closing(frames):
                 try:
-                    while True:
-                        with interrupts.allowed():
-                            frame = next(frames, None)
-                        if frame is None:
-                            break
+                    for frame in interrupts.each(frames):
                         last = frame.report or last
                         self._take(frame, reader, video, writer)
                         self._collect(source, analysis, analyzer)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import fields
-from importlib.util import find_spec
 from inspect import Parameter
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
-from agelens.advice import how_to_install
-from agelens.cli.command import declare, exit_status
+from agelens.cli.command import declare, exit_status, require
 from agelens.cli.progress import tell
-from agelens.errors import MissingPackageError, UsageError
+from agelens.errors import UsageError
 
 HELP = "Answer over HTTP, and show a page for people: pictures in, records out."
 EPILOG = """\
@@ -103,8 +101,7 @@ def command(**options: object) -> None:
     """What is run once the options are read."""
     chosen: dict[str, Any] = options
     with exit_status("serve"):
-        if find_spec("fastapi") is None or find_spec("uvicorn") is None or find_spec("httptools") is None:
-            raise MissingPackageError(f"`agelens serve` needs FastAPI and uvicorn: {how_to_install('serve')}")
+        require("serve", "serve")
         from agelens.server.processes import run_server
         from agelens.server.settings import ServerSettings
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from agelens.cli import INTERRUPTED
-from agelens.cli.command import declare, exit_status, require_torch
+from agelens.cli.command import declare, exit_status, require
 from agelens.cli.progress import tell
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def command(**options: object) -> None:
     """What is run once the options are read."""
     chosen: dict[str, Any] = options
     with exit_status("train"):
-        require_torch("train")
+        require("train", "train")
         config = _read_config(chosen)
         if chosen["print_config"]:
             from agelens.training.config_file import write_config

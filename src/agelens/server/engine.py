@@ -147,13 +147,11 @@ class Engine:
         keep_image: bool = False,
     ) -> Future[Result]:
         def prepare() -> Prepared:
-            return self._open_analyzer(options).prepare(picture.data, keep_image=keep_image)
+            prepared = self._open_analyzer(options).prepare(picture.data, keep_image=keep_image)
+            return replace(prepared, name=picture.name, error=prepared.error and self._advise(prepared.error))
 
         def finish(prepared: Prepared, answers: Estimates) -> Result:
-            if prepared.error:
-                failure = self._advise(prepared.error).to_failure()
-                return then(Report(picture.name, None, None, (), self.model, failure))
-            return then(replace(self._open_analyzer(options).report(prepared, answers), source=picture.name))
+            return then(self._open_analyzer(options).report(prepared, answers))
 
         return self._crew.submit(Job(prepare, finish))
 

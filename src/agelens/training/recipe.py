@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from agelens.align import CropGeometry
 from agelens.datasets.importing import ImportOptions
@@ -31,16 +30,15 @@ from agelens.training.calibration import COVERAGE, fit_calibration
 from agelens.training.crops import WIDENING, CropSet, cut_crops, open_crops
 from agelens.training.export import export_onnx
 from agelens.training.loop import Judge, predict_crops, train
-from agelens.training.networks import AGE_BINS, FaceNetwork, normalise
+from agelens.training.networks import AGE_BINS, FaceNetwork
 from agelens.training.prior import measure_prior, take_back_prior
 from agelens.training.quantise import compare_models, quantise
 from agelens.training.recipes import NOTES, RECIPES, Recipe, Source
-from agelens.training.recognition import LOOSER, SIDE, read_recognition, teach_upper
+from agelens.training.recognition import LOOSER, SIDE, teach_upper
 from agelens.training.recognition_whole import teach_whole
 from agelens.training.shorten import shorten
 from agelens.training.small_gender import attach, load_small_gender
 from agelens.training.soft_labels import Opinion, balance, blur_exact, join_crops, merge, soften
-from agelens.training.starts import load_recognition_start
 from agelens.training.teacher import ask_teacher
 from agelens.training.validate import make_judge, measure
 from agelens.zoo import MANIFEST
@@ -116,23 +114,20 @@ class Teachers:
     Args:
         crops: Those faces, pixels in memory.
         places: Where things are.
-        third: Whether the third teacher is asked too.
 
     Attributes:
         first: Probability of each year, shape (N, 101).
-        others: What the second says, or the second and the third together.
-        best: The last teacher that was asked.
+        others: What the second and the third say together.
+        third: The third teacher.
     """
 
-    def __init__(self, crops: CropSet, places: Places, *, third: bool) -> None:
+    def __init__(self, crops: CropSet, places: Places) -> None:
         self.first = ask_teacher(crops, places.downloads / AGE_WHEEL, places.work / "teacher.npy", WIDENING)
         archive = places.downloads / RECOGNITION_ARCHIVE
         second = teach_upper(crops, self.first, archive, places.work, say)
-        self.best, self.others = second
-        if third:
-            judge = make_judge(crops, np.flatnonzero(crops.split == "val"), LOOSER, SIDE)
-            self.best, opinion = teach_whole(crops, self.first, second, places.work, judge=judge, listener=say_facts)
-            self.others = merge((second[1], opinion), SHARES)
+        judge = make_judge(crops, np.flatnonzero(crops.split == "val"), LOOSER, SIDE)
+        self.third, opinion = teach_whole(crops, self.first, second, places.work, judge=judge, listener=say_facts)
+        self.others = merge((second[1], opinion), SHARES)
 
 
 def make_lessons(recipe: Recipe, crops: CropSet, teachers: Teachers) -> Lessons:
@@ -155,20 +150,11 @@ def make_lessons(recipe: Recipe, crops: CropSet, teachers: Teachers) -> Lessons:
     return Lessons(softened, rows, balance(crops, rows, recipe.balance), target, WIDENING)
 
 
-def begin(recipe: Recipe, crops: CropSet, teachers: Teachers, places: Places) -> FaceNetwork:
+def begin(recipe: Recipe, crops: CropSet, teachers: Teachers) -> FaceNetwork:
     """The weights that a recipe begins with."""
-    rows, size = np.flatnonzero(crops.split == "train"), recipe.network.size
-    if recipe.start == "recognition":
-        torch.manual_seed(0)
-        pixels = torch.from_numpy(still_crops(crops, rows[:1024], WIDENING, size)).permute(0, 3, 1, 2).float()
-        archive = places.downloads / RECOGNITION_ARCHIVE
-        batches = [normalise(part) for part in torch.split(pixels, 128)]
-        return load_recognition_start(recipe.network, read_recognition(archive), batches)
-    if recipe.start == "teacher":
-        rows = rows[::3]
-        opinion = Opinion(teachers.others.ages[rows], teachers.others.female[rows])
-        return shorten(teachers.best, recipe.network, still_crops(crops, rows, WIDENING, size), opinion)
-    return learn(RECIPES[recipe.start], places)[0]
+    rows = np.flatnonzero(crops.split == "train")[::3]
+    opinion = Opinion(teachers.others.ages[rows], teachers.others.female[rows])
+    return shorten(teachers.third, recipe.network, still_crops(crops, rows, WIDENING, recipe.network.size), opinion)
 
 
 def judge_each(crops: CropSet, size: int) -> Judge:
@@ -194,8 +180,8 @@ def learn(recipe: Recipe, places: Places) -> tuple[FaceNetwork, CropSet]:
     sets = [prepare_crops(source, places) for source in recipe.sources]
     crops = join_crops(sets)
     asked = replace(sets[0], pixels=crops.pixels[: len(sets[0])])
-    teachers = Teachers(asked, places, third=recipe.third)
-    network, lessons = begin(recipe, asked, teachers, places), make_lessons(recipe, crops, teachers)
+    teachers = Teachers(asked, places)
+    network, lessons = begin(recipe, asked, teachers), make_lessons(recipe, crops, teachers)
     say(f"{recipe.name}: {len(lessons.rows)} faces, {recipe.train.steps} steps")
     judge = judge_each(crops, recipe.network.size)
     return train(recipe.train, lessons, network, places.work / recipe.name, judge=judge, listener=say_facts), crops

@@ -43,17 +43,14 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What makes one model.
+    """What makes one model: it begins with the lower stages of the third teacher.
 
     Attributes:
         name: Of the model.
         sources: What it learns from; the teachers learn from the first one alone.
-        start: "recognition": the lower stages of the recognition network as it comes; "teacher": those of the third
-            teacher; else the short name of the recipe whose weights it begins with.
-        third: Whether the third teacher is asked beside the second.
         train: How.
-        age: Share of the second (and third) teacher in the soft ages, beside the first.
-        gender: Share of that teacher in the soft genders, beside the label.
+        age: Share of the second and third teacher in the soft ages, beside the first.
+        gender: Share of these teachers in the soft genders, beside the label.
         balance: Faces of an age and gender that has n are drawn as often as n^-balance says.
         evenness: How much of the habit of ages is taken back at the end, see `prior.take_back_prior`.
         second: Weight of the small CC0 gender network inside the model, see `SecondOpinion`; 0: it is left out.
@@ -65,8 +62,6 @@ class Recipe:
 
     name: str
     sources: tuple[Source, ...]
-    start: str
-    third: bool
     train: TrainConfig
     age: float
     gender: float
@@ -117,8 +112,6 @@ def _from_teacher(network: NetworkConfig, steps: int, learning_rate: float) -> T
 BASE = Recipe(
     name="agelens-base",
     sources=(FAIRFACE_SOURCE,),
-    start="teacher",
-    third=True,
     train=_from_teacher(_BASE, 3600, 5e-4),
     age=0.7,
     gender=0.7,
@@ -133,8 +126,6 @@ BASE = Recipe(
 NANO = Recipe(
     name="agelens-nano",
     sources=(FAIRFACE_SOURCE,),
-    start="teacher",
-    third=True,
     train=_from_teacher(_NANO, 3000, 6e-4),
     age=0.7,
     gender=0.8,
@@ -149,8 +140,6 @@ NANO = Recipe(
 RESEARCH = Recipe(
     name="agelens-research",
     sources=(FAIRFACE_SOURCE, Source("utkface", "utkface-train", UTKFACE, 5), Source("aaf", "aaf-train", AAF, 5)),
-    start="teacher",
-    third=True,
     train=_from_teacher(_RESEARCH, 4500, 6e-4),
     age=0.7,
     gender=0.5,

@@ -56,11 +56,11 @@ def exit_status(command: str) -> Iterator[None]:
 
 
 EXTRAS: Final = {
-    "train": ("torch", ("torch", "safetensors")),
-    "serve": ("FastAPI and uvicorn", ("fastapi", "uvicorn", "httptools")),
-    "batch": ("Ray and pyarrow", ("ray", "pyarrow")),
+    "train": (f"torch: {how_to_install('train')}", ("torch", "safetensors")),
+    "serve": (f"FastAPI and uvicorn: {how_to_install('serve')}", ("fastapi", "uvicorn", "httptools")),
+    "batch": (f"Ray and pyarrow: {how_to_install('batch')}", ("ray", "pyarrow")),
 }
-"""What stands behind an extra, in words, and the modules that show whether it is there."""
+"""What a command needs, in words, and the modules that show whether it is there."""
 
 
 def require(extra: str, command: str) -> None:
@@ -71,7 +71,7 @@ def require(extra: str, command: str) -> None:
     """
     what, modules = EXTRAS[extra]
     if any(find_spec(module) is None for module in modules):
-        raise MissingPackageError(f"`agelens {command}` needs {what}: {how_to_install(extra)}")
+        raise MissingPackageError(f"`agelens {command}` needs {what}")
 
 
 @contextmanager

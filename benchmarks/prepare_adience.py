@@ -7,7 +7,7 @@ a machine that does other things too, believe the latter. Memory is the most tha
 
     AGELENS_DATA=../shared/data python benchmarks/prepare_adience.py [--pictures N] [--outputs parquet h5]
     python benchmarks/prepare_adience.py --keep /tmp/made  # makes the set up once, to measure on it again later
-    python benchmarks/prepare_adience.py --side 816        # JPEGs as large as Adience's own
+    python benchmarks/prepare_adience.py --side 0          # the packs' own pictures, as small as they are
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def main() -> None:
     """Run and write a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=WHOLE)
-    parser.add_argument("--side", type=int, default=0, help="JPEGs of so many pixels; 0: the packs' own pictures")
+    parser.add_argument("--side", type=int, default=816, help="JPEGs of so many pixels; 0: the packs' own, about 200")
     parser.add_argument("--outputs", nargs="+", default=["parquet", "jsonl", "h5"], choices=["parquet", "jsonl", "h5"])
     parser.add_argument("--keep", type=Path, help="folder of the made-up set, which stays")
     options = parser.parse_args()

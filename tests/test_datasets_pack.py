@@ -82,6 +82,23 @@ def test_pictures_are_the_scaled_ones_of_their_rows(adience: Path, tmp_path: Pat
             np.testing.assert_array_equal(pixels_of(row), np.asarray(scale_picture(picture, 64)))
 
 
+@pytest.mark.parametrize("size", [64, 227, 300, 600])
+def test_large_jpegs_give_what_the_whole_pictures_would(tmp_path: Path, size: int) -> None:
+    folder = tmp_path / "men" / "male"
+    folder.mkdir(parents=True)
+    for seed, (width, height) in enumerate([(816, 816), (1632, 1224), (1500, 1500)]):
+        smooth = Image.fromarray(pattern(seed, 24)).resize((width, height), Image.Resampling.BICUBIC)
+        smooth.save(folder / f"{seed}.jpg", quality=92)
+    options = PrepareOptions(size=size, shares={"train": 1.0})
+    packed = prepare_pack("folder", folder.parent, tmp_path / "men.h5", options=options)
+    assert packed.fingerprint == prepare("folder", folder.parent, options=options).fingerprint
+    pixels_of = open_pixels(tmp_path / "men.h5")
+    for row in range(len(packed.manifest)):
+        with Image.open(folder.parent / packed.manifest[row].path) as picture:
+            whole = np.asarray(scale_picture(picture.convert("RGB"), size)).astype(float)
+        assert np.abs(pixels_of(row) - whole).mean() < 0.8
+
+
 def test_scaling_averages_areas_and_pads_to_a_square() -> None:
     halves = np.zeros((100, 100, 3), np.uint8)
     halves[:, ::2] = 200

@@ -411,8 +411,9 @@ def test_reduced_pictures_are_turned_too(large: bytes, orientation: int) -> None
     assert image.at_scale(1.0).pixels.shape == (image.height, image.width, 3)
 
 
-def test_small_pictures_and_other_formats_are_decoded_whole() -> None:
-    assert decode(encode(face_like(2559, 40), "JPEG"), detail=10).pixels.shape == (40, 2559, 3)
+def test_other_formats_and_pictures_without_a_scale_that_suffices_are_decoded_whole() -> None:
+    assert decode(encode(face_like(816, 40), "JPEG"), detail=409).pixels.shape == (40, 816, 3)
+    assert decode(encode(face_like(816, 40), "JPEG"), detail=408).pixels.shape == (20, 408, 3)
     assert decode(encode(face_like(2600, 40), "PNG"), detail=10).pixels.shape == (40, 2600, 3)
 
 

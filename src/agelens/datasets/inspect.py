@@ -99,7 +99,7 @@ def open_prepared_pixels(path: Path, manifest: Manifest) -> Callable[[int], Pixe
     if path.suffix == ".h5":
         return open_pixels(path)
     pictures = manifest.open_pictures()
-    return lambda row: np.asarray(read_picture(pictures, manifest.columns.path[row]))
+    return lambda row: read_picture(pictures, manifest.columns.path[row]).pixels
 
 
 def inspect_manifest(manifest: Manifest) -> Inspection:

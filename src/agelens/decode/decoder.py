@@ -27,9 +27,6 @@ from agelens.types import Image
 if TYPE_CHECKING:
     from agelens.types import Pixels
 
-REDUCIBLE_SIDE: Final = 2560
-"""Pixels: a JPEG whose longer side is at least this long may be decoded at a reduced scale."""
-
 _DIVISORS: Final = (8, 4, 2, 1)
 """The reductions that a JPEG decoder does for free, in the cosine domain."""
 
@@ -101,9 +98,9 @@ def decode(
     Args:
         data: The file's bytes: JPEG, PNG, WebP, AVIF, TIFF, BMP, GIF, or HEIC with the extra `heif`.
         limits: Checked before anything is decoded.
-        detail: The longest side in pixels that the caller needs. A JPEG of at least `REDUCIBLE_SIDE` pixels is then
-            decoded at the smallest of the scales 1/8, 1/4, 1/2, 1 whose longer side has at least so many; `finer` of
-            the result gives more. None: always decode in full.
+        detail: The longest side in pixels that the caller needs. A JPEG is then decoded at the smallest of the scales
+            1/8, 1/4, 1/2, 1 whose longer side has at least so many; `finer` of the result gives more. None: always
+            decode in full.
 
     Returns:
         Upright and in sRGB. Transparent parts show a neutral grey.
@@ -133,7 +130,7 @@ def decode(
     if container.needed > len(container.data):
         raise TruncatedImageError("the file ends before the picture does; copy or download it again")
     divisor = 1
-    if kind == "JPEG" and detail is not None and max(opened.size) >= REDUCIBLE_SIDE:
+    if kind == "JPEG" and detail is not None:
         divisor = next(d for d in _DIVISORS if d == 1 or -(-max(opened.size) // d) >= detail)
     return _load(opened, divisor)
 

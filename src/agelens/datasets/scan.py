@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
+
 from agelens.cores import count_cores
 from agelens.datasets.duplicates import group_duplicates, hash_picture
 from agelens.datasets.pictures import Pictures
@@ -25,7 +26,7 @@ Made = TypeVar("Made")
 
 DETAIL = 384
 """Pixels that the longer side needs at least, so that a larger JPEG is decoded at a half, a quarter or an eighth: twenty
-for each of a hash's cells, and enough to be scaled to 227 pixels as the whole picture would be."""
+for each of a hash's cells, and enough to be scaled to 227 pixels as the whole picture."""
 
 _BATCH = 8
 """Pictures that one thread takes at a time: handing over costs a tenth of a small picture's decoding."""

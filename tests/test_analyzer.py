@@ -332,6 +332,26 @@ def test_a_thread_that_the_system_refuses_is_told(analyzer: Analyzer, monkeypatc
         list(analyzer.stream([EXAMPLE]))
 
 
+@pytest.mark.parametrize("granted", [1, 2, 3])
+def test_fewer_threads_than_asked_for_are_enough_if_the_system_gives_one(
+    analyzer: Analyzer, monkeypatch: pytest.MonkeyPatch, granted: int
+) -> None:
+    start, left = threading.Thread.start, iter(range(granted))
+
+    def grant(thread: threading.Thread) -> None:
+        if next(left, None) is None:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    many = Analyzer(threads=4, detector=analyzer._detector, estimator=analyzer._estimator)
+    monkeypatch.setattr(threading.Thread, "start", grant)
+    if granted == 1:  # which is for the pictures to come
+        with pytest.raises(UsageError, match="--threads 1"):
+            list(many.stream([EXAMPLE] * 20))
+    else:
+        assert [len(report.faces) for report in many.stream([EXAMPLE] * 20)] == [1] * 20
+
+
 @given(
     st.fixed_dictionaries(
         {},

@@ -130,17 +130,21 @@ class Analyzer:
             InputError: A picture can't be read and `strict` is set; otherwise its report says so.
             UsageError: It is one picture and not several, or the system starts no thread.
         """
-        work = partial(self.prepare, keep_image=keep_images)
-        with Line(work, _check_several(pictures), self.threads) as line:
-            for batch in line.batches(self.batch_size):
-                reports = deque(line.run(partial(self._finish, batch)))
-                errors = deque(prepared.error for prepared in batch)
-                batch.clear()  # what was yielded belongs to the caller alone: a kept picture is large
+        line = Line(
+            _check_several(pictures),
+            partial(self.prepare, keep_image=keep_images),
+            self._finish_with_errors,
+            threads=self.threads,
+            size=self.batch_size,
+            shelf=self.batch_size if keep_images else 2 * self.batch_size,
+        )
+        with line:
+            for reports in line.results():
                 while reports:
-                    error = errors.popleft()
+                    report, error = reports.popleft()  # what was yielded belongs to the caller alone
                     if strict and error:
                         raise error
-                    yield reports.popleft()
+                    yield report
 
     def prepare(self, picture: Input, *, keep_image: bool = False) -> Prepared:
         """All that comes before the estimator, of one picture: for whoever judges the crops of several together.
@@ -192,6 +196,9 @@ class Analyzer:
     def _assume_face(image: Image) -> Detection:
         box = Box(0.0, 0.0, float(image.width), float(image.height))
         return Detection(box, 0.0, assume_landmarks(box))
+
+    def _finish_with_errors(self, batch: Sequence[Prepared]) -> deque[tuple[Report, InputError | None]]:
+        return deque(zip(self._finish(batch), (prepared.error for prepared in batch), strict=True))
 
     def _finish(self, batch: Sequence[Prepared]) -> list[Report]:
         """Estimates the faces of several pictures together."""

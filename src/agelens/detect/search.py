@@ -155,7 +155,7 @@ class FaceDetector:
         """The best reading of one candidate, upright or turned; empty where there is none."""
         region = _square(candidate, CLOSE_UP_MARGIN)
         upright = Frame(region, CLOSE_UP / region.width)
-        canvas = lay_out(image, upright, stretch=CLOSE_UP_STRETCH)
+        canvas = lay_out(image, upright, stretch=self._choose_stretch(image, candidate))
         best = _agreeing(upright.carry_back(self.network.look(canvas, FLOOR)), candidate, AGREEMENT)
         best_score = _best_score(best)
         if turned_too and best_score < CERTAIN:
@@ -170,6 +170,16 @@ class FaceDetector:
         if best_score >= (least if first_score >= least else max(least, SURE)):
             return best
         return candidate if first_score >= max(least, PLAUSIBLE) else NOTHING
+
+    def _choose_stretch(self, image: Image, candidate: Candidates) -> float:
+        """How far a close-up may enlarge what is held before the picture is decoded again.
+
+        For a doubtful finding that is smaller than any face that was ever found at that size, it never is: nearly all
+        of them are nothing, and to decode 12 megapixels takes longer than all else.
+        """
+        shown = _square(candidate, 1.0).width * choose_scale(max(image.width, image.height))
+        is_nothing = shown < SEEN and candidate.scores[0] < self.options.min_score
+        return math.inf if is_nothing else CLOSE_UP_STRETCH
 
     def _stands_up_from_afar(self, image: Image, reading: Candidates) -> bool:
         """Whether an uncertain face of good size is still one at a fraction of its size: an animal's usually is not.

@@ -3,14 +3,17 @@
 It is measured three times: `networks` decodes each picture as the corridor does and calls both networks on canvases of
 the very sizes that the search used, ready made; `published` does so with the detector's graph as it was published,
 which wants floats and one canvas at a time, and decodes into arrays; `kernels` is `networks` and also makes those
-inputs, by the plain Pillow and NumPy calls (whole views and close-ups resized, crops warped, bytes laid out in planes).
+inputs, by the very calls of Pillow that the corridor makes (cutting, reducing, resizing, warping, noted beforehand with
+all their arguments), and by laying bytes out in planes with NumPy.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -19,10 +22,10 @@ import numpy as np
 import onnx
 from PIL import Image as PillowImage
 
+from agelens.align import CropGeometry, align
 from agelens.analyzer import DEFAULTS, DETAIL, Analyzer
 from agelens.decode import decode
 from agelens.detect import FaceDetector
-from agelens.detect.search import CLOSE_UP
 from agelens.detect.yunet import YuNet
 from agelens.estimate import OnnxEstimator
 from agelens.runtime import open_session
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 Floor = Literal["networks", "published", "kernels"]
 FLOORS: tuple[Floor, ...] = get_args(Floor)
 PUBLISHED = Path(__file__).parents[1] / "tests" / "assets" / "face_detection_yunet_2023mar.onnx"
+METHODS = ("crop", "reduce", "resize", "transform")
 CHANNELS = 10  # the most numbers that an output has for one cell
 
 
@@ -56,11 +60,22 @@ class Recorder(YuNet):
 
 
 @dataclass(frozen=True)
+class Call:
+    """A call of Pillow: the method, the size of the picture that it was called on, and its arguments."""
+
+    method: str
+    size: tuple[int, int]
+    positional: tuple[object, ...]
+    named: dict[str, object]
+
+
+@dataclass(frozen=True)
 class Work:
-    """What the networks are asked about one photo: the detector's inputs, and how many faces."""
+    """What is done about one photo: the detector's inputs, how many faces there are, and the calls of Pillow."""
 
     canvases: list[Shape]
     faces: int
+    calls: list[Call]
 
 
 @dataclass(frozen=True)
@@ -82,25 +97,56 @@ class Stopwatch:
         return Spent(time.perf_counter() - self.clock, time.process_time() - self.processor)
 
 
+@contextmanager
+def note_calls(calls: list[Call]) -> Iterator[None]:
+    """Notes what Pillow is asked for meanwhile; what its methods ask of each other is not noted."""
+    originals = {method: getattr(PillowImage.Image, method) for method in METHODS}
+    depth = 0
+
+    def note(method: str) -> Callable[..., PillowImage.Image]:
+        def call(picture: PillowImage.Image, *positional: object, **named: object) -> PillowImage.Image:
+            nonlocal depth
+            if not depth:
+                calls.append(Call(method, picture.size, positional, named))
+            depth += 1
+            try:
+                made: PillowImage.Image = originals[method](picture, *positional, **named)
+            finally:
+                depth -= 1
+            return made
+
+        return call
+
+    for method in METHODS:
+        setattr(PillowImage.Image, method, note(method))
+    try:
+        yield
+    finally:
+        for method, original in originals.items():
+            setattr(PillowImage.Image, method, original)
+
+
 def record_work(paths: list[Path]) -> list[Work]:
-    """For each picture what the search shows to the network, and how many faces it finds."""
+    """For each picture what the search shows to the network, how many faces it finds, and what Pillow does for it."""
     detector = FaceDetector()
     recorder = Recorder()
     detector.network = recorder
+    crop = CropGeometry(OnnxEstimator(read_model(DEFAULT_MODEL), name=DEFAULT_MODEL).spec.crop.size)
     work = []
     for path in paths:
-        recorder.seen = []
-        faces = detector.detect(decode(path.read_bytes(), detail=DETAIL))
-        work.append(Work(recorder.seen, len(faces)))
+        recorder.seen, calls = [], list[Call]()
+        image = decode(path.read_bytes(), detail=DETAIL)
+        with note_calls(calls):
+            faces = detector.detect(image)
+            for face in faces:
+                align(image, face.landmarks, crop)
+        work.append(Work(recorder.seen, len(faces), calls))
     return work
 
 
-def make_input(photo: PillowImage.Image, shape: Shape) -> Planes:
-    """A photo, or a part of it where the canvas is a close-up, as the detection network's input."""
-    count, _, height, width = shape
-    source = photo if max(height, width) > CLOSE_UP else photo.crop((0, 0, 2 * width, 2 * height))
-    small = source.resize((width, height), PillowImage.Resampling.BOX, reducing_gap=1.0)
-    planes = np.asarray(small)[:, :, ::-1].transpose(2, 0, 1)
+def lay_planes(picture: PillowImage.Image, count: int) -> Planes:
+    """A picture as so many canvases of the detection network."""
+    planes = np.asarray(picture)[:, :, ::-1].transpose(2, 0, 1)
     return np.ascontiguousarray(np.stack([planes] * count))
 
 
@@ -116,6 +162,59 @@ def open_published() -> ort.InferenceSession:
     return open_session(model.SerializeToString(), name="published")
 
 
+class Machine:
+    """Both networks, and inputs for them that are ready made.
+
+    Args:
+        kind: Which floor, see the module.
+        work: What will be asked.
+    """
+
+    def __init__(self, kind: Floor, work: list[Work]) -> None:
+        self.kind = kind
+        self.network, self.published = YuNet(), open_published()
+        self.estimator = OnnxEstimator(read_model(DEFAULT_MODEL), name=DEFAULT_MODEL)
+        size = self.estimator.spec.crop.size
+        shapes = {shape for each in work for shape in each.canvases}
+        sizes = {call.size for each in work for call in each.calls} | {(shape[3], shape[2]) for shape in shapes}
+        rng = np.random.default_rng(0)
+        self.canvases = {shape: rng.integers(0, 256, shape, dtype=np.uint8) for shape in shapes}
+        self.floats = {shape[2:]: canvases[:1].astype(np.float32) for shape, canvases in self.canvases.items()}
+        self.blanks = {size: PillowImage.new("RGB", size) for size in sizes}
+        self.crops = rng.integers(0, 256, (DEFAULTS["batch_size"], size, size, 3), dtype=np.uint8)
+
+    def detect(self, path: Path, asked: Work) -> None:
+        """All that comes before the estimator, of one photo."""
+        image = decode(path.read_bytes(), detail=DETAIL)
+        if self.kind == "kernels":
+            self._replay(asked.calls, image.picture)
+        elif self.kind == "published":
+            assert len(image.pixels)
+        for shape in asked.canvases:
+            self._look(shape)
+
+    def _replay(self, calls: list[Call], photo: PillowImage.Image) -> None:
+        for call in calls:
+            source = photo if call.size == photo.size else self.blanks[call.size]
+            made = getattr(source, call.method)(*call.positional, **call.named)
+            if call.method == "transform":
+                np.asarray(made)
+
+    def _look(self, shape: Shape) -> None:
+        if self.kind == "published":
+            for _ in range(shape[0]):
+                self.published.run(None, {"input": self.floats[shape[2:]]})
+        else:
+            ready = self.kind == "networks"
+            self.network.forward(
+                self.canvases[shape] if ready else lay_planes(self.blanks[shape[3], shape[2]], shape[0])
+            )
+
+    def estimate(self) -> None:
+        """One batch of faces."""
+        self.estimator.estimate(self.crops)
+
+
 def run_floor(paths: list[Path], work: list[Work], threads: int, kind: Floor) -> Spent:
     """The time for decoding and the calls of both networks, and for `kernels` also for making their inputs.
 
@@ -127,36 +226,14 @@ def run_floor(paths: list[Path], work: list[Work], threads: int, kind: Floor) ->
         threads: How many work side by side.
         kind: See the module.
     """
-    network, published = YuNet(), open_published()
-    estimator = OnnxEstimator(read_model(DEFAULT_MODEL), name=DEFAULT_MODEL)
-    size, batch = estimator.spec.crop.size, DEFAULTS["batch_size"]
-    rng = np.random.default_rng(0)
-    inputs = {
-        shape: rng.integers(0, 256, shape, dtype=np.uint8) for shape in {s for each in work for s in each.canvases}
-    }
-    floats = {shape[2:]: canvases[:1].astype(np.float32) for shape, canvases in inputs.items()}
-    crops = rng.integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
+    machine = Machine(kind, work)
     totals = np.cumsum([work[index % len(work)].faces for index in range(len(paths))])
-    full = np.diff(totals // batch, prepend=0)  # batches that each photo completes
+    full = np.diff(totals // len(machine.crops), prepend=0)  # batches that each photo completes
 
     def do(index: int) -> None:
-        image = decode(paths[index].read_bytes(), detail=DETAIL)
-        photo = image.picture
-        asked = work[index % len(work)]
-        if kind == "published":
-            assert len(image.pixels)
-            for shape in asked.canvases:
-                for _ in range(shape[0]):
-                    published.run(None, {"input": floats[shape[2:]]})
-        else:
-            for shape in asked.canvases:
-                network.forward(make_input(photo, shape) if kind == "kernels" else inputs[shape])
-        if asked.faces and kind == "kernels":
-            part = photo.crop((0, 0, 2 * size, 2 * size)).resize((size, size), PillowImage.Resampling.BILINEAR)
-            warp = ((size, size), PillowImage.Transform.AFFINE, (1, 0, 0, 0, 1, 0), PillowImage.Resampling.BICUBIC)
-            np.stack([np.asarray(part.transform(*warp)) for _ in range(asked.faces)])
+        machine.detect(paths[index], work[index % len(work)])
         for _ in range(full[index]):
-            estimator.estimate(crops)
+            machine.estimate()
 
     watch = Stopwatch()
     with ThreadPoolExecutor(threads) as pool:

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ import pytest
 
 from agelens.align import assume_landmarks
 from agelens.analyzer import AHEAD, Analyzer
+from agelens.analyzer.line import Line
 from agelens.errors import InputError, UnfitModelError, UsageError
 from agelens.estimate import Estimates, OnnxEstimator
-from agelens.types import Box, Detection, Image
+from agelens.types import Box, Detection, Image, Report
 from faces import EXAMPLE, ROOT, background, portrait, resized
 from stand_in import model_bytes
 
@@ -207,14 +209,14 @@ def test_faces_of_several_pictures_go_through_the_network_together(stand_in: Pat
     assert len(sizes) < 100
 
 
-def test_threads_go_on_while_the_consumer_estimates(stand_in: Path) -> None:
-    """Detection runs during estimation: no picture waits for the batch before it."""
+def test_one_thread_prepares_while_another_estimates() -> None:
+    """No picture waits for the batch before it."""
     during = []
-    estimating = threading.Event()
+    estimating: list[None] = []
 
     class Watched(OneFace):
         def detect(self, image: Image) -> list[Detection]:
-            during.append(estimating.is_set())
+            during.append(bool(estimating))
             return super().detect(image)
 
     estimator = OnnxEstimator(model_bytes(), name="m")
@@ -223,14 +225,14 @@ def test_threads_go_on_while_the_consumer_estimates(stand_in: Path) -> None:
         spec, model = estimator.spec, estimator.model
 
         def estimate(self, crops: np.ndarray) -> Estimates:
-            estimating.set()
+            estimating.append(None)
             time.sleep(0.05)
-            estimating.clear()
+            estimating.pop()
             return estimator.estimate(crops)
 
     analyzer = Analyzer(threads=2, batch_size=4, detector=Watched(0.01), estimator=Slow())
     list(analyzer.stream(shade(n) for n in range(60)))
-    assert sum(during) > 10
+    assert sum(during) > 5  # about 20
 
 
 def test_pictures_that_hold_up_all_threads_do_not_hold_back_an_answer(stand_in: Path) -> None:
@@ -262,7 +264,7 @@ def test_estimation_runs_in_the_threads_that_were_asked_for(stand_in: Path) -> N
 
     analyzer = Analyzer(threads=2, batch_size=4, detector=OneFace(), estimator=Named())
     assert len(list(analyzer.stream(shade(n) for n in range(60)))) == 60
-    assert "agelens" in names
+    assert "agelens-line" in names
 
 
 # Errors and ends ----------------------------------------------------------------------------------------------------
@@ -309,6 +311,49 @@ def test_a_fault_in_a_detector_is_not_swallowed(stand_in: Path) -> None:
     settle(lambda: not threads_of_ours())
 
 
+class FalsyError(Exception):
+    """An error that counts as false, as some that hold a list of reasons do."""
+
+    def __len__(self) -> int:
+        return 0
+
+
+@pytest.mark.parametrize("where", ["source", "detector", "estimator"])
+@pytest.mark.parametrize("kind", [FalsyError, KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_an_error_of_any_kind_from_anywhere_ends_the_stream(where: str, kind: type[BaseException]) -> None:
+    raised = kind("told")
+
+    class Faulty(OneFace):
+        def detect(self, image: Image) -> list[Detection]:
+            if where == "detector" and image.pixels[0, 0, 0] == 5:
+                raise raised
+            return super().detect(image)
+
+    estimator = OnnxEstimator(model_bytes(), name="m")
+
+    class Failing:
+        spec, model = estimator.spec, estimator.model
+
+        def estimate(self, crops: np.ndarray) -> Estimates:
+            if where == "estimator":
+                raise raised
+            return estimator.estimate(crops)
+
+    def source() -> Iterator[np.ndarray]:
+        yield from (shade(n) for n in range(5))
+        if where == "source":
+            raise raised
+        yield shade(5)
+
+    reports: list[Report] = []
+    stream = Analyzer(threads=2, batch_size=2, detector=Faulty(), estimator=Failing()).stream(source())
+    with pytest.raises(kind) as caught:
+        reports.extend(stream)
+    assert caught.value is raised
+    assert len(reports) == (0 if where == "estimator" else 5)
+    settle(lambda: not threads_of_ours())
+
+
 def test_broken_weights_end_the_stream(tmp_path: Path) -> None:
     file = tmp_path / "broken.onnx"
     file.write_bytes(model_bytes(gain=float("nan")))
@@ -334,6 +379,57 @@ def test_a_forgotten_stream_ends_all_threads(quick: Analyzer) -> None:
     settle(lambda: not threads_of_ours())
 
 
+@pytest.mark.parametrize("where", ["source", "detector"])
+def test_a_stream_that_is_collected_in_its_own_thread_ends_all_threads(stand_in: Path, where: str) -> None:
+    """Garbage is collected in whichever thread comes to it; one can't wait for its own end."""
+    forgotten, collected = threading.Event(), threading.Event()
+
+    def collect() -> None:
+        if forgotten.is_set() and not collected.is_set():
+            gc.collect()
+            collected.set()
+
+    class Collecting(OneFace):
+        def detect(self, image: Image) -> list[Detection]:
+            if where == "detector":
+                collect()
+            return super().detect(image)
+
+    def source() -> Iterator[np.ndarray]:
+        for n in itertools.count():
+            if where == "source":
+                collect()
+            time.sleep(0.001)
+            yield shade(n % 200)
+
+    gc.disable()
+    try:
+        stream = Analyzer(str(stand_in), threads=2, batch_size=64, detector=Collecting()).stream(source())
+        next(stream)
+        circle: list[Any] = [stream]
+        circle.append(circle)
+        del stream, circle
+        forgotten.set()
+        assert collected.wait(5)
+    finally:
+        gc.enable()
+    settle(lambda: not threads_of_ours())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_child_process_drops_a_stream_while_a_thread_of_its_parent_has_the_lock(quick: Analyzer) -> None:
+    line = Line([], quick.prepare, len, threads=1, size=1, shelf=1)
+    with line:
+        assert list(line.results()) == []
+        with line._lock:
+            child = os.fork()
+            if not child:
+                signal.alarm(20)  # whose default action ends the process
+                line.__exit__(None, None, None)
+                os._exit(0)
+            assert os.waitpid(child, 0) == (child, 0)
+
+
 def test_closing_does_not_wait_for_a_source_that_never_comes(quick: Analyzer) -> None:
     never = threading.Event()
 
@@ -347,6 +443,28 @@ def test_closing_does_not_wait_for_a_source_that_never_comes(quick: Analyzer) ->
     stream.close()
     assert time.monotonic() - start < 5
     never.set()
+    settle(lambda: not threads_of_ours())
+
+
+def test_closing_does_not_wait_for_ever_for_a_thread_that_waits_for_the_one_that_closes(stand_in: Path) -> None:
+    """That one may be in the middle of anything when it comes to collect a forgotten stream."""
+    lock, begun = threading.Lock(), threading.Event()
+
+    class Locking(OneFace):
+        def detect(self, image: Image) -> list[Detection]:
+            if image.pixels[0, 0, 0] > 1:
+                begun.set()
+                assert lock.acquire(timeout=20)
+                lock.release()
+            return super().detect(image)
+
+    stream = Analyzer(str(stand_in), threads=1, batch_size=1, detector=Locking()).stream(map(shade, range(1, 9)))
+    with lock:
+        next(stream)
+        assert begun.wait(5)
+        start = time.monotonic()
+        stream.close()
+        assert time.monotonic() - start < 10
     settle(lambda: not threads_of_ours())
 
 
@@ -412,7 +530,145 @@ def test_ctrl_c_ends_the_process_soon(stand_in: Path, program: str) -> None:
     assert (process.returncode, out, err) == (130, "stopped\n", "")
 
 
+START = """
+HOLD = '''
+import threading, time
+from agelens.analyzer.line import Line
+def hold(self):
+    if self._has_threads and threading.current_thread().daemon:
+        time.sleep(10)
+    start(self)
+start, Line._start_thread = Line._start_thread, hold
+def rest(seconds):
+    time.sleep(seconds)
+'''
+import sys, threading, time
+import numpy as np
+from agelens.analyzer import Analyzer
+def source(count, seconds):
+    for n in range(count):
+        time.sleep(seconds)
+        yield np.full((64, 64, 3), n % 200, np.uint8)
+analyzer = Analyzer(sys.argv[1], threads=2)
+"""
+
+ENDS = {
+    "a stream is left in a variable": """
+stream = analyzer.stream(source(10**6, 0))
+print(next(stream).error)
+""",
+    "a source never comes": """
+def stuck():
+    yield from source(1, 0)
+    threading.Event().wait()
+stream = analyzer.stream(stuck())
+print(next(stream).error)
+""",
+    # A thread that holds the line's lock is stopped for good when the interpreter ends.
+    "a thread has the lock": """
+import itertools
+names = {}
+exec(HOLD, names)  # with names of its own: those of a thread that was stopped are kept, and so were the stream
+picture = np.zeros((64, 64, 3), np.uint8)
+stream = analyzer.stream(itertools.chain([picture], filter(None, map(names["rest"], [0.3])), [picture]))
+print(next(stream).error)
+time.sleep(0.6)
+""",
+    "another thread goes on": """
+def work():
+    assert [report.error for report in analyzer.stream(source(20, 0.02))] == [None] * 20
+    print(None)
+threading.Thread(target=work).start()
+time.sleep(0.1)
+""",
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_the_process_ends_and_pictures_under_way_do_not_hang(stand_in: Path, end: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", START + ENDS[end], str(stand_in)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "None\n", "")
+
+
 # Memory -------------------------------------------------------------------------------------------------------------
+
+
+def kept_by(stream: Iterator[Report]) -> Callable[[], int]:
+    """How many of the pictures that the reports of a stream carried are still in memory."""
+    pictures = [weakref.ref(report.image.pixels) for report in itertools.islice(stream, 3)]
+    return lambda: sum(picture() is not None for picture in pictures)
+
+
+def test_pictures_are_let_go_while_the_next_one_does_not_come(quick: Analyzer) -> None:
+    never = threading.Event()
+    given: list[weakref.ref[np.ndarray]] = []
+
+    def stuck() -> Iterator[np.ndarray]:
+        for n in range(3):
+            picture = shade(n)
+            given.append(weakref.ref(picture))
+            yield picture
+            del picture
+        never.wait(30)
+
+    stream = quick.stream(stuck(), keep_images=True)
+    kept = kept_by(stream)
+    settle(lambda: not kept() and not any(picture() is not None for picture in given))
+    stream.close()
+    never.set()
+
+
+def test_pictures_are_let_go_when_a_stream_is_closed_whose_source_does_not_come(stand_in: Path) -> None:
+    never, refs = threading.Event(), list[Any]()
+
+    class Noted(OneFace):
+        def detect(self, image: Image) -> list[Detection]:
+            refs.append(weakref.ref(image.pixels))
+            return super().detect(image)
+
+    def stuck() -> Iterator[np.ndarray]:
+        yield from map(shade, range(6))
+        never.wait(30)
+
+    analyzer = Analyzer(str(stand_in), threads=1, batch_size=8, detector=Noted(0.03))
+    stream = analyzer.stream(stuck(), keep_images=True)
+    next(stream)
+    settle(lambda: len(refs) == 6)  # the last of which wait for the caller
+    assert any(ref() is not None for ref in refs)
+    stream.close()
+    settle(lambda: all(ref() is None for ref in refs))
+    never.set()
+
+
+def test_pictures_of_crowds_do_not_pile_up(stand_in: Path) -> None:
+    """Their crops would fill the memory: 300 faces take 15 MB."""
+
+    class Crowd(OneFace):
+        seen = 0
+
+        def detect(self, image: Image) -> list[Detection]:
+            self.seen += 1
+            return super().detect(image) * 100
+
+    def is_still() -> bool:
+        before = crowd.seen
+        time.sleep(0.3)
+        return crowd.seen == before
+
+    crowd = Crowd()
+    stream = Analyzer(str(stand_in), threads=1, batch_size=16, detector=crowd).stream(map(shade, range(40)))
+    assert len(next(stream).faces) == 100
+    settle(is_still)
+    # One given out, two that fill the line, and those that were fed by then.
+    assert crowd.seen <= 1 + 2 + AHEAD + 1
+    assert [len(report.faces) for report in stream] == [100] * 39
+
 
 FLAT = """
 import io, sys

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from agelens.analyzer.corridor import DETAIL, Analyzer
-from agelens.analyzer.line import AHEAD, Prepared
+from agelens.analyzer.line import AHEAD
+from agelens.analyzer.prepared import Prepared
 from agelens.analyzer.settings import DEFAULTS, Settings, check_settings
 from agelens.cores import count_cores
 

@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from agelens.align import align, assume_landmarks
-from agelens.analyzer.line import Line, Prepared
+from agelens.analyzer.line import Line
+from agelens.analyzer.prepared import Prepared
 from agelens.analyzer.settings import DEFAULTS, Settings, check_settings
 from agelens.cores import count_cores
 from agelens.decode import decode, decode_any, name_of
@@ -141,10 +142,9 @@ class Analyzer:
         with line:
             for reports in line.results():
                 while reports:
-                    report, error = reports.popleft()  # what was yielded belongs to the caller alone
-                    if strict and error:
+                    if strict and (error := reports[0][1]):
                         raise error
-                    yield report
+                    yield reports.popleft()[0]  # under no name here: what was yielded belongs to the caller alone
 
     def prepare(self, picture: Input, *, keep_image: bool = False) -> Prepared:
         """All that comes before the estimator, of one picture: for whoever judges the crops of several together.

@@ -7,50 +7,30 @@ whoever takes results out wakes when there is one, or when a batch is full.
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
 
+from agelens.analyzer.prepared import Prepared
 from agelens.errors import UsageError
 from agelens.runtime import typed_thread_errors
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from agelens.errors import InputError
-    from agelens.types import Detection, Image, Pixels
-
 LINGER: Final = 0.05  # seconds that a batch waits for more faces, and then for a thread, while pictures are under way
 AHEAD: Final = 4  # pictures for each thread that are fed and not begun
+CROWD: Final = 16  # faces for each picture that may be in the line; more fill it, as their crops would fill the memory
+NAME: Final = "agelens-line"  # how those of our threads begin
+PATIENCE: Final = 1.0  # seconds that closing waits for what threads are at
 Picture = TypeVar("Picture")
 Answer = TypeVar("Answer")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Prepared:
-    """A picture that is ready to be estimated.
-
-    Attributes:
-        name: Of the picture.
-        width: Of the upright picture in pixels; None where it could not be read.
-        height: Likewise.
-        faces: What was found.
-        crops: Of the faces, shape (N, size, size, 3).
-        image: The picture, where it is to be kept; until it is estimated, many would fill the memory.
-        error: Why it could not be read.
-    """
-
-    name: str
-    width: int | None
-    height: int | None
-    faces: Sequence[Detection]
-    crops: Pixels
-    image: Image | None = None
-    error: InputError | None = None
 
 
 class _HandingOver:
@@ -108,8 +88,9 @@ class Line(Generic[Picture, Answer]):
         finish: What is done with several together that are prepared.
         threads: How many work.
         size: How many faces are finished together at best.
-        shelf: How many pictures beside `AHEAD` for each thread may be in the line. While one thread finishes a batch,
-            which takes as long as preparing many small pictures, the others must not run out of work.
+        shelf: How many pictures beside `AHEAD` for each thread may be in the line, fewer where there are more than
+            `CROWD` faces for each. While one thread finishes a batch, which takes as long as preparing many small
+            pictures, the others must not run out of work.
     """
 
     def __init__(
@@ -125,7 +106,8 @@ class Line(Generic[Picture, Answer]):
         self._pictures, self._prepare, self._finish = pictures, prepare, finish
         self._threads, self._size = threads, size
         self._most_fed, self._most = AHEAD * threads, AHEAD * threads + shelf
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="agelens")
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=NAME)
+        self._process = os.getpid()
         lock = threading.Lock()  # of all that follows
         self._can_feed, self._can_take = threading.Condition(lock), threading.Condition(lock)
         self._lock = lock
@@ -133,6 +115,7 @@ class Line(Generic[Picture, Answer]):
         self._places: deque[_Place] = deque()  # of pictures in no batch yet
         self._batches: deque[_Batch[Answer]] = deque()
         self._in_batches = 0  # pictures
+        self._faces = 0  # of all pictures that are prepared
         self._busy = 0  # threads at work, or called
         self._has_threads = self._feed_waits = self._stopped = self._ended = False
         self._awaited = 0  # faces that whoever takes results out waits for
@@ -141,15 +124,33 @@ class Line(Generic[Picture, Answer]):
     def __enter__(self) -> Self:
         # Daemonic: the source may be a pipe that never ends, and must not keep the process alive.
         with typed_thread_errors():
-            threading.Thread(target=self._feed, name="agelens-feed", daemon=True).start()
+            threading.Thread(target=self._feed, name=f"{NAME}-feed", daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if sys.is_finalizing() or os.getpid() != self._process:
+            return  # there are no other threads any more, and one may have held the lock
+        if kind is not GeneratorExit:
+            self._stop()
+            return
+        # A forgotten stream is collected as garbage in any thread, wherever that one is: in one of ours, which can't
+        # wait for its own end, or in one that holds a lock which ours wait for.
+        stopping = threading.Thread(target=self._stop, name=f"{NAME}-stop", daemon=True)
+        try:
+            stopping.start()
+        except RuntimeError:  # the system starts no thread
+            self._stop()
+            return
+        if not threading.current_thread().name.startswith(NAME):
+            stopping.join(PATIENCE)
+
+    def _stop(self) -> None:
         with self._lock:
             self._stopped = True
             self._fed.clear()
+            self._places.clear()  # the feeding thread may stay for ever, and must not keep pictures
             self._batches.clear()
             self._can_feed.notify()
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -160,7 +161,7 @@ class Line(Generic[Picture, Answer]):
         with _HandingOver(self._end):
             for picture in self._pictures:
                 with self._lock:
-                    if len(self._fed) >= self._most_fed or self._count() >= self._most:
+                    if len(self._fed) >= self._most_fed or self._is_full():
                         self._feed_waits = True
                         self._can_feed.wait_for(lambda: self._stopped or self._has_room())
                         self._feed_waits = False
@@ -170,17 +171,18 @@ class Line(Generic[Picture, Answer]):
                     self._places.append(place)
                     self._fed.append((place, picture))
                     self._call_thread()
+                del place, picture  # the next one may never come
 
     def _end(self, failure: BaseException | None) -> None:
         with self._lock:
             self._ended, self._failure = True, failure
             self._can_take.notify()
 
-    def _count(self) -> int:
-        return len(self._places) + self._in_batches
+    def _is_full(self) -> bool:
+        return len(self._places) + self._in_batches >= self._most or self._faces >= CROWD * self._most
 
     def _has_room(self) -> bool:
-        return len(self._fed) <= self._most_fed // 2 and self._count() < self._most
+        return len(self._fed) <= self._most_fed // 2 and not self._is_full()
 
     def _call_thread(self) -> None:
         """Lets one more thread work, if there is one that doesn't. Where the system refuses one, the others go on.
@@ -193,12 +195,19 @@ class Line(Generic[Picture, Answer]):
         self._busy += 1
         try:
             with typed_thread_errors():
-                self._pool.submit(self._go_on)
+                self._start_thread()
             self._has_threads = True
         except UsageError:
             if not self._has_threads:
                 self._places.clear()  # nobody will ever prepare what is there
                 raise
+
+    def _start_thread(self) -> None:
+        try:
+            self._pool.submit(self._go_on)
+        except RuntimeError:
+            # Once the main thread has ended no pool takes work, though another thread may still take results out.
+            threading.Thread(target=self._go_on, name=NAME).start()
 
     # The working threads.
 
@@ -220,12 +229,13 @@ class Line(Generic[Picture, Answer]):
                 self._finish_batch(batch)
             else:
                 self._prepare_picture(place, picture)
-                del picture
+                del place, picture
 
     def _prepare_picture(self, place: _Place, picture: Picture) -> None:
         def put(error: BaseException | None) -> None:
             with self._lock:
-                place.outcome = error or prepared
+                place.outcome = prepared if error is None else error
+                self._faces += len(prepared.faces) if prepared else 0
                 if self._awaited and self._is_enough(self._awaited):
                     self._can_take.notify()
 
@@ -272,11 +282,11 @@ class Line(Generic[Picture, Answer]):
         while batch := self._wait():
             if not batch.is_done:
                 self._finish_batch(batch)
-            elif batch.error:
+            elif batch.error is not None:
                 raise batch.error
             else:
                 yield batch.answers.pop()
-        if self._failure:
+        if self._failure is not None:
             raise self._failure
 
     def _wait(self) -> _Batch[Answer] | None:
@@ -318,7 +328,7 @@ class Line(Generic[Picture, Answer]):
         while self._places and faces < self._size and len(pictures) < self._size:
             outcome = self._places[0].outcome
             if not isinstance(outcome, Prepared):
-                if outcome and not pictures and not self._batches:
+                if outcome is not None and not pictures and not self._batches:
                     raise outcome
                 break
             pictures.append(outcome)
@@ -334,6 +344,7 @@ class Line(Generic[Picture, Answer]):
     def _leave(self, batch: _Batch[Answer]) -> None:
         self._batches.popleft()
         self._in_batches -= len(batch.pictures)
+        self._faces -= sum(len(prepared.faces) for prepared in batch.pictures)
         batch.pictures.clear()  # what was given belongs to the caller alone: a kept picture is large
         if self._feed_waits and self._has_room():
             self._can_feed.notify()

@@ -25,8 +25,8 @@ Given = TypeVar("Given")
 Made = TypeVar("Made")
 
 DETAIL = 384
-"""Pixels that the longer side needs at least: twenty for each of a hash's cells, and enough to be scaled to 227 pixels as
-the whole picture. A larger JPEG is decoded at a half, a quarter or an eighth."""
+"""Pixels that the longer side needs at least: twenty for each of a hash's cells, and enough to be scaled to 227 pixels
+as the whole picture. A larger JPEG is decoded at a half, a quarter or an eighth."""
 
 _BATCH = 8
 """Pictures that one thread takes at a time: handing over costs a tenth of a small picture's decoding."""

@@ -252,6 +252,51 @@ def test_success_never_stands_beside_less_than_all(
         assert parts(done_run) == set()
 
 
+def test_a_worker_that_outlives_its_run_writes_nothing_into_the_next(
+    photos: Path, stand_in: Path, tmp_path: Path
+) -> None:
+    job = BatchJob(str(photos), str(tmp_path / "out"), InputOptions(2), str(stand_in))
+    with plan_run(job) as planned:
+        late = PartitionWorker(planned.work)
+    with plan_run(replace(job, mode="resume")) as resumed:
+        assert late.run(resumed.todo[0]).failure is None  # it does the same, so that nobody is harmed
+    with plan_run(replace(job, mode="overwrite")) as anew:
+        assert late.run(anew.todo[0]).failure == (
+            "OutputInUseError",
+            f"another run has begun in {tmp_path / 'out'} since; this one writes no more",
+        )
+        assert parts(tmp_path / "out") == set()
+        with closing(PartitionWorker(anew.work)) as worker:
+            assert worker.run(anew.todo[0]).failure is None
+    late.close()
+
+
+def test_a_model_at_which_workers_die_ends_the_run(photos: Path, stand_in: Path, tmp_path: Path) -> None:
+    class Death(BaseException):
+        """Ends a worker as nothing can that it could catch."""
+
+    job = BatchJob(str(photos), str(tmp_path / "out"), InputOptions(2), str(stand_in))
+
+    def die(*_: object, **__: object) -> None:
+        raise Death
+
+    with plan_run(job) as planned:
+        first, tries = planned.todo[0], tmp_path / "out" / "_agelens" / "tries"
+        for _ in range(2):
+            with pytest.MonkeyPatch.context() as patch, closing(PartitionWorker(planned.work, "a1")) as worker:
+                patch.setattr("agelens.batch.partition.Analyzer", die)
+                with pytest.raises(Death):
+                    worker.run(first)
+        with closing(PartitionWorker(planned.work, "a1")) as worker:
+            failure = worker.run(first).failure
+        assert failure is not None
+        assert failure[0] == "UnfitModelError"
+        assert "fewer --actors" in failure[1]
+        with closing(PartitionWorker(planned.work, "b2")) as worker:  # another one is not told by its fate
+            assert worker.run(first).failure is None
+        assert {path.name for path in tries.iterdir()} == {"opening-a1.json"}
+
+
 def test_a_plan_that_cannot_be_read(done_run: Path, photos: Path, stand_in: Path) -> None:
     job = BatchJob(str(photos), str(done_run), InputOptions(2), str(stand_in), mode="resume")
     for text in ("", "null", "[]", '"x"', '{"schema": "agelens.batch/0"}'):

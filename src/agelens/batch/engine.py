@@ -228,8 +228,10 @@ class _Actor:
     def __init__(self, work: Work) -> None:
         import ray
 
-        self._worker = PartitionWorker(work)
-        self._careful = AT_ONCE if ray.get_runtime_context().was_current_actor_reconstructed else 0
+        context = ray.get_runtime_context()
+        replaces = context.was_current_actor_reconstructed
+        self._worker = PartitionWorker(work, context.get_actor_id() if replaces else None)
+        self._careful = AT_ONCE if replaces else 0
 
     def __call__(self, table: pa.Table) -> pa.Table:
         outcomes = []

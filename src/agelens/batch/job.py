@@ -157,7 +157,8 @@ def plan_run(
     )
     with reserve(output):
         before = prepare_output(output, plan, job.mode)
-        skipped = _list_inputs(output, job, before=before, names=names, seen=seen or _nothing)
+        work = replace(work, begun=(before or plan).begun)
+        skipped = _list_inputs(output, job, before=before is not None, names=names, seen=seen or _nothing)
         run = PlannedRun(work, device, read_partitions(output), find_whole(output), skipped)
         if run.todo:
             output.join(SUCCESS).remove()

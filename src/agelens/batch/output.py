@@ -75,8 +75,8 @@ def _is_still(path: Path, descriptor: int) -> bool:
         return False
 
 
-def prepare_output(output: Place, plan: Plan, mode: Mode) -> bool:
-    """Makes the output ready; whether there is a run to go on with.
+def prepare_output(output: Place, plan: Plan, mode: Mode) -> Plan | None:
+    """Makes the output ready; the plan of the run to go on with, or None where this one begins.
 
     Raises:
         UsageError: It holds something else, or the beginning of another run.
@@ -102,7 +102,7 @@ def prepare_output(output: Place, plan: Plan, mode: Mode) -> bool:
     remove_left_overs(output)
     if before is not None and mode == "resume":
         before.check_same(plan)
-        return True
+        return before
     for name in (SUCCESS, *parts):  # in this order, or it would stand beside less than all
         output.join(name).remove()
     # Inputs without a plan are those of a run that died before it had begun.
@@ -111,7 +111,7 @@ def prepare_output(output: Place, plan: Plan, mode: Mode) -> bool:
             state.join(name).remove()
     remove_tries(output)
     state.join(PLAN).write(plan.to_json())
-    return False
+    return None
 
 
 def remove_left_overs(output: Place) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections import Counter
 from collections.abc import Iterator
@@ -17,10 +18,17 @@ from agelens.batch.columns import find_columns, open_source, read_rows
 from agelens.batch.fetched import Fetched, Remote, fetch_ahead
 from agelens.batch.inputs import ALL, InputOptions, Span, place_in
 from agelens.batch.places import Place, is_url, open_place
-from agelens.batch.plan import STATE, Listing, Partition
+from agelens.batch.plan import STATE, Listing, Partition, read_plan
 from agelens.batch.tars import read_tar
 from agelens.batch.tries import Tries, stream_carefully
-from agelens.errors import AgelensError, InputError, UnfitModelError, UnreadableError, UsageError
+from agelens.errors import (
+    AgelensError,
+    InputError,
+    OutputInUseError,
+    UnfitModelError,
+    UnreadableError,
+    UsageError,
+)
 from agelens.limits import DEFAULT_LIMITS
 from agelens.serialise import open_writer
 from agelens.sources import Source, as_source
@@ -50,6 +58,7 @@ class Work:
         sha256: Of the model's file, which must be the same everywhere.
         settings: See `agelens.analyzer.Settings`.
         strict: Whether the first picture that can't be read ends the run.
+        begun: The word of the plan that this is part of, see `Plan`.
     """
 
     source: str
@@ -59,6 +68,7 @@ class Work:
     sha256: str
     settings: Settings
     strict: bool = False
+    begun: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +93,15 @@ class Outcome:
 
 
 class PartitionWorker:
-    """Does partitions one after the other, with one analyzer."""
+    """Does partitions one after the other, with one analyzer.
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
+    Args:
+        work: What it is told.
+        successor_of: None, or the name of a worker that died and that this one replaces; it may have died of the model.
+    """
+
+    def __init__(self, work: Work, successor_of: str | None = None) -> None:
+        self._work, self._successor_of = work, successor_of
         self._source = open_place("." if work.source == "-" else work.source)
         self._output = open_place(work.output)
         self._limits = work.settings.get("limits", DEFAULT_LIMITS)
@@ -112,7 +127,7 @@ class PartitionWorker:
 
     def _run(self, partition: Partition, *, careful: bool) -> Outcome:
         analyzer = self._open()
-        tries = Tries(self._output.join(STATE).join("tries").join(f"{partition.number}.json")) if careful else None
+        tries = Tries(self._tries(str(partition.number))) if careful else None
         buffer = io.BytesIO()
         pictures = faces = 0
         errors: Counter[str] = Counter()
@@ -134,6 +149,7 @@ class PartitionWorker:
                 errors[report.error.code] += 1
                 if len(told) < TOLD:
                     told.append((report.source, report.error.message))
+        self._check_not_overtaken()
         self._output.join(partition.file).write(buffer.getvalue())
         if tries:
             tries.forget()
@@ -141,7 +157,8 @@ class PartitionWorker:
 
     def _open(self) -> Analyzer:
         if self._analyzer is None:
-            self._analyzer = Analyzer(self._work.model, **self._work.settings)
+            with self._opening_carefully():
+                self._analyzer = Analyzer(self._work.model, **self._work.settings)
             found = self._analyzer.model.sha256
             if found != self._work.sha256:
                 raise UnfitModelError(
@@ -149,6 +166,29 @@ class PartitionWorker:
                     " the run was started; install the same agelens, and the same file, everywhere"
                 )
         return self._analyzer
+
+    @contextlib.contextmanager
+    def _opening_carefully(self) -> Iterator[None]:
+        if self._successor_of is None:
+            yield
+            return
+        tries = Tries(self._tries(f"opening-{self._successor_of}"))
+        if tries.is_deadly(0):
+            raise UnfitModelError(
+                f"a worker died each time that it opened the model {self._work.model!r}; it may need more memory than"
+                " there is: try fewer --actors, or another model"
+            )
+        tries.begin(0)
+        yield
+        tries.forget()
+
+    def _tries(self, name: str) -> Place:
+        return self._output.join(STATE).join("tries").join(f"{name}.json")
+
+    def _check_not_overtaken(self) -> None:
+        plan = read_plan(self._output)
+        if plan is None or plan.begun != self._work.begun:
+            raise OutputInUseError(f"another run has begun in {self._output.text} since; this one writes no more")
 
     def _spans(self, partition: Partition) -> list[Span]:
         if partition.listing not in self._listings:

@@ -3,7 +3,7 @@
     plan.json              what was asked for: settings, the model and its SHA-256, how the input is read
     inputs-00000.parquet   the pictures, a row group a partition; partitions are numbered on from the file's number
     inputs-00041.parquet   what a later `--resume` found besides
-    tries/                 of partitions at which a process died: what it was reading
+    tries/                 what a process was at that took the place of one that died
 
 Partition 17 is `part-00017.parquet`. Which pictures it holds is fixed once the inputs are written, and the file has its
 name only once it is whole. So a partition is done if and only if its file is there, and each picture is in exactly one.
@@ -17,8 +17,9 @@ import io
 import json
 import os
 import re
+import secrets
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, Final, cast
 
@@ -60,12 +61,15 @@ class Plan:
         settings: What changes results, by the names of the options.
         model: Name and SHA-256 of the model file.
         size: Pictures of a partition.
+        begun: A word that no other beginning has: a worker that outlived a killed run finds another one there once
+            somebody has begun anew, and writes nothing.
     """
 
     source: str
     settings: dict[str, Any]
     model: dict[str, str]
     size: int
+    begun: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def to_json(self) -> bytes:
         return json.dumps({"schema": _SCHEMA, **asdict(self)}, indent=1, ensure_ascii=True).encode()
@@ -79,7 +83,7 @@ class Plan:
         mine, theirs = ({**asdict(plan), **plan.settings} for plan in (self, other))
         named = [
             f"{name} was {mine.get(name)!r} and is now {theirs.get(name)!r}"
-            for name in sorted((mine.keys() | theirs.keys()) - {"settings"})
+            for name in sorted((mine.keys() | theirs.keys()) - {"settings", "begun"})
             if mine.get(name) != theirs.get(name)
         ]
         if named:
@@ -151,7 +155,7 @@ def read_plan(output: Place) -> Plan | None:
     try:
         values = json.loads(state.join(PLAN).read())
         known = values.pop("schema") == _SCHEMA
-        plan = Plan(**values)
+        plan = Plan(**{"begun": "", **values})
     except (UnreadableError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise OutputError(f"the plan in {state.join(PLAN).text} can't be read ({error}); use --overwrite") from error
     if not known:

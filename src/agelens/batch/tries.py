@@ -2,7 +2,8 @@
 
 A decoder may crash, or need more memory than there is, whatever it was taught to refuse. Then the process is gone, and
 with it what it knew. Ray starts another one that takes the same partition. That one works carefully: one picture after
-the other, each written down before it is touched. Whoever finds a picture written down twice leaves it out.
+the other, each written down before it is touched. Whoever finds a picture written down twice leaves it out. Opening the
+model is watched in the same way.
 """
 
 from __future__ import annotations

@@ -20,8 +20,7 @@ import pytest
 
 from agelens.align import assume_landmarks
 from agelens.analyzer import AHEAD, Analyzer
-from agelens.analyzer.line import CROWD
-from agelens.analyzer.line import Line
+from agelens.analyzer.line import CROWD, Line
 from agelens.errors import InputError, UnfitModelError, UsageError
 from agelens.estimate import Estimates, OnnxEstimator
 from agelens.types import Box, Detection, Image, Report

@@ -202,6 +202,8 @@ class Stages:
         whole = decode(path.read_bytes())
 
         def judge(faces: list[Sequence[Point]]) -> list[tuple[float, float]]:
+            if not faces:
+                return []
             crops = np.stack([align(whole, face, self.estimator.spec.crop) for face in faces])
             return _place_years(faces, self.estimator.estimate(crops))
 

@@ -27,7 +27,7 @@ from agelens.batch.partition import Outcome, PartitionWorker
 from agelens.batch.places import Place, open_place
 from agelens.batch.plan import read_partitions, write_inputs
 from agelens.cli.batch import _do
-from agelens.errors import ClusterError, OutputError, OutputInUseError
+from agelens.errors import ClusterError, OutputError, OutputInUseError, UnknownModelError
 from command import COMMAND, EXAMPLE, environment, run, start
 
 PATIENCE = 200.0
@@ -271,6 +271,26 @@ def test_a_worker_that_outlives_its_run_writes_nothing_into_the_next(
     late.close()
 
 
+def test_what_a_late_worker_writes_while_the_output_is_emptied_does_not_stay(
+    done_run: Path, photos: Path, stand_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = BatchJob(str(photos), str(done_run), InputOptions(2), str(stand_in), mode="resume")
+    with plan_run(job) as planned:
+        late, partition = PartitionWorker(planned.work), planned.partitions[0]
+    written, remove = list[bool](), Place.remove
+
+    def remove_and_write(place: Place) -> None:
+        remove(place)
+        if place.path.endswith("part-00000.parquet") and not written:
+            written.append(late.run(partition).failure is None)
+
+    monkeypatch.setattr(Place, "remove", remove_and_write)
+    with closing(late), plan_run(replace(job, mode="overwrite")) as anew:
+        assert written == [True]
+        assert parts(done_run) == set()
+        assert anew.todo == anew.partitions
+
+
 def test_a_model_at_which_workers_die_ends_the_run(photos: Path, stand_in: Path, tmp_path: Path) -> None:
     class Death(BaseException):
         """Ends a worker as nothing can that it could catch."""
@@ -279,6 +299,9 @@ def test_a_model_at_which_workers_die_ends_the_run(photos: Path, stand_in: Path,
 
     def die(*_: object, **__: object) -> None:
         raise Death
+
+    def refuse(*_: object, **__: object) -> None:
+        raise UnknownModelError("no such model")
 
     with plan_run(job) as planned:
         first, tries = planned.todo[0], tmp_path / "out" / "_agelens" / "tries"
@@ -292,6 +315,10 @@ def test_a_model_at_which_workers_die_ends_the_run(photos: Path, stand_in: Path,
         assert failure is not None
         assert failure[0] == "UnfitModelError"
         assert "fewer --actors" in failure[1]
+        for _ in range(4):  # one that comes back with an error is not dead
+            with pytest.MonkeyPatch.context() as patch, closing(PartitionWorker(planned.work, "c3")) as worker:
+                patch.setattr("agelens.batch.partition.Analyzer", refuse)
+                assert worker.run(first).failure == ("UnknownModelError", "no such model")
         with closing(PartitionWorker(planned.work, "b2")) as worker:  # another one is not told by its fate
             assert worker.run(first).failure is None
         assert {path.name for path in tries.iterdir()} == {"opening-a1.json"}

@@ -16,6 +16,7 @@ from PIL import Image as PillowImage
 from agelens.decode import decode
 from agelens.detect import FAR, FaceDetector, SearchOptions, central_face
 from agelens.detect.search import TILE, cut_tiles
+from agelens.detect.yunet import Candidates
 from agelens.types import Box, Detection, Image
 from faces import PORTRAIT_FACE, as_image, background, overlap, portrait, resized, shrunk_face
 
@@ -321,6 +322,23 @@ def test_min_face_makes_the_search_go_deeper() -> None:
     found = FaceDetector(SearchOptions(min_face=16)).detect(as_image(pixels))
     assert len(found) == 2
     assert found[0].box.width < 30
+
+
+@pytest.mark.parametrize(("scale", "score", "decoded"), [(1 / 6, 0.5, []), (1 / 6, 0.7, [1.0]), (1 / 3, 0.5, [1.0])])
+def test_a_close_up_decodes_again_unless_the_finding_is_doubtful_and_too_small(
+    scale: float, score: float, decoded: list[float]
+) -> None:
+    asked = []
+
+    def finer(scale: float) -> Image:
+        asked.append(scale)
+        return Image(PillowImage.new("RGB", (4032, 3024)), 4032, 3024)
+
+    image = Image(PillowImage.new("RGB", (2016, 1512)), 4032, 3024, finer=finer)
+    box = np.array([[1000, 1000, 1040, 1040]], np.float32)  # 7 or 13 canvas pixels
+    candidate = Candidates(box, np.array([score], np.float32), np.full((1, 5, 2), 1020, np.float32))
+    FaceDetector()._look_close(image, candidate, scale, turned_too=False)
+    assert asked == decoded
 
 
 @pytest.mark.parametrize(("most", "left"), [(1, [4]), (2, [2, 4]), (3, [1, 2, 4]), (9, [1, 2, 4])])

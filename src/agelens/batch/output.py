@@ -91,27 +91,38 @@ def prepare_output(output: Place, plan: Plan, mode: Mode) -> Plan | None:
             raise
         before = None  # there is a plan, if one that can't be read
     names = output.list_names()
-    parts = [name for name in names if name.startswith("part-")]
     if not is_ours and (foreign := [name for name in names if not _LEFT_OVER.fullmatch(name)]):
         raise OutputNotEmptyError(
             f"{output.text} holds files that `agelens batch` did not write ({foreign[0]}); choose another OUT"
         )
-    state = output.join(STATE)
     if before is not None and mode == "new":
         raise OutputNotEmptyError(f"{output.text} holds a run already; --resume completes it, --overwrite begins anew")
     remove_left_overs(output)
     if before is not None and mode == "resume":
         before.check_same(plan)
         return before
-    for name in (SUCCESS, *parts):  # in this order, or it would stand beside less than all
-        output.join(name).remove()
+    _empty(output)
+    output.join(STATE).join(PLAN).write(plan.to_json())
+    return None
+
+
+def _empty(output: Place) -> None:
+    """Removes all of the run before."""
+    state = output.join(STATE)
+    output.join(SUCCESS).remove()  # first, or it would stand beside less than all
+    _remove_parts(output)
     # Inputs without a plan are those of a run that died before it had begun.
     for name in state.list_names():
         if name != LOCK:
             state.join(name).remove()
+    _remove_parts(output)  # again: a process that outlived that run went on writing until its plan was gone
     remove_tries(output)
-    state.join(PLAN).write(plan.to_json())
-    return None
+
+
+def _remove_parts(output: Place) -> None:
+    for name in output.list_names():
+        if name.startswith("part-"):
+            output.join(name).remove()
 
 
 def remove_left_overs(output: Place) -> None:
@@ -127,7 +138,7 @@ def remove_left_overs(output: Place) -> None:
 
 
 def remove_tries(output: Place) -> None:
-    """Removes the notes on pictures at which processes died.
+    """Removes the notes on what processes died at.
 
     Raises:
         OutputError: They can't be removed.

@@ -179,7 +179,11 @@ class PartitionWorker:
                 " there is: try fewer --actors, or another model"
             )
         tries.begin(0)
-        yield
+        try:
+            yield
+        except AgelensError:  # nobody died
+            tries.forget()
+            raise
         tries.forget()
 
     def _tries(self, name: str) -> Place:

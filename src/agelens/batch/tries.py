@@ -23,7 +23,7 @@ MOST_TRIES: Final = 2
 
 
 class Tries:
-    """What was tried of a partition: a picture's number, and how often a process did not come back from it."""
+    """What was tried: a picture's number in its partition, 0 for a model, and how often a process did not come back."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -38,7 +38,7 @@ class Tries:
         return self._counts.get(number, 0) >= MOST_TRIES
 
     def begin(self, number: int) -> None:
-        """Notes that a picture is tried now.
+        """Notes that it is tried now.
 
         Raises:
             OutputError: That can't be written.
@@ -46,7 +46,7 @@ class Tries:
         self._write({**self._counts, number: self._counts.get(number, 0) + 1})
 
     def forget(self) -> None:
-        """Removes the notes once the partition is whole.
+        """Removes the notes once the partition is whole, or the model open.
 
         Raises:
             OutputError: They can't be removed.

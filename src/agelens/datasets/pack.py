@@ -6,8 +6,8 @@ where unknown, and `mask_*_age`, `mask_*_gender` say so too. For each part also 
 `subject_*`, `fold_*`, `path_*`, `group_*` (near-duplicates). `manifest` holds the whole manifest as JSON Lines. The
 attributes hold the provenance.
 
-Every picture is decoded once, scaled, hashed and compressed on several threads into a `Stage`; only then, with all
-hashes known, are the parts drawn, by subject, and the compressed chunks copied into place.
+Every picture is read once, hashed, scaled and compressed on several threads into a `Stage`; only then, with all hashes
+known, are the parts drawn, by subject, and the compressed chunks copied into place.
 """
 
 from __future__ import annotations

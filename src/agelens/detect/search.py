@@ -97,11 +97,12 @@ class FaceDetector:
         """
         views = self._views(image)
         found = self._merge(join(self._look_whole(view) for view in views))
-        confirmed = self._confirm(image, found)
-        confirmed = self._search_deeper(image, confirmed, views[0].scale)
+        scale = views[0].scale
+        confirmed = self._confirm(image, found, scale)
+        confirmed = self._search_deeper(image, confirmed, scale)
         if not len(confirmed):
             turned = join(self._look_whole(view, turns) for view in views for turns in (1, 2, 3))
-            confirmed = self._confirm(image, self._merge(turned))
+            confirmed = self._confirm(image, self._merge(turned), scale)
             confirmed = confirmed.take(np.flatnonzero(confirmed.scores >= CERTAIN))
         return self._select(image, confirmed)
 
@@ -127,12 +128,13 @@ class FaceDetector:
             return found
         return found.take(suppress(found.boxes, found.scores, overlap=SAME_FACE, containment=INSIDE))
 
-    def _confirm(self, image: Image, found: Candidates, known: Candidates = NOTHING) -> Candidates:
+    def _confirm(self, image: Image, found: Candidates, scale: float, known: Candidates = NOTHING) -> Candidates:
         """Looks again, from near, at what is not certain, and drops what does not stand up to it.
 
         Args:
             image: The picture.
             found: What to confirm.
+            scale: Of the finest look in which it was found, in canvas pixels per pixel.
             known: What was confirmed before.
         """
         certain = int((known.scores >= CERTAIN).sum())
@@ -144,18 +146,18 @@ class FaceDetector:
             if score >= (CERTAIN_IN_CROWD if crowd else CERTAIN):
                 kept.append(candidate)
             elif score >= (DOUBTFUL_IN_CROWD if crowd else FLOOR):
-                reading = self._look_close(image, candidate, turned_too=not crowd)
+                reading = self._look_close(image, candidate, scale, turned_too=not crowd)
                 if not len(reading) or not self._stands_up_from_afar(image, reading):
                     continue
                 kept.append(reading)
             certain += bool(len(kept)) and kept[-1].scores[0] >= CERTAIN
         return self._merge(join(kept))
 
-    def _look_close(self, image: Image, candidate: Candidates, *, turned_too: bool) -> Candidates:
+    def _look_close(self, image: Image, candidate: Candidates, scale: float, *, turned_too: bool) -> Candidates:
         """The best reading of one candidate, upright or turned; empty where there is none."""
         region = _square(candidate, CLOSE_UP_MARGIN)
         upright = Frame(region, CLOSE_UP / region.width)
-        canvas = lay_out(image, upright, stretch=self._choose_stretch(image, candidate))
+        canvas = lay_out(image, upright, stretch=self._choose_stretch(candidate, scale))
         best = _agreeing(upright.carry_back(self.network.look(canvas, FLOOR)), candidate, AGREEMENT)
         best_score = _best_score(best)
         if turned_too and best_score < CERTAIN:
@@ -171,13 +173,13 @@ class FaceDetector:
             return best
         return candidate if first_score >= max(least, PLAUSIBLE) else NOTHING
 
-    def _choose_stretch(self, image: Image, candidate: Candidates) -> float:
+    def _choose_stretch(self, candidate: Candidates, scale: float) -> float:
         """How far a close-up may enlarge what is held before the picture is decoded again.
 
-        For a doubtful finding that is smaller than any face that was ever found at that size, it never is: nearly all
-        of them are nothing, and to decode 12 megapixels takes longer than all else.
+        For a doubtful finding that was smaller on its canvas than any face that the network finds, it never is: nearly
+        all of them are nothing, and to decode 12 megapixels takes longer than all else.
         """
-        shown = _square(candidate, 1.0).width * choose_scale(max(image.width, image.height))
+        shown = _square(candidate, 1.0).width * scale
         is_nothing = shown < SEEN and candidate.scores[0] < self.options.min_score
         return math.inf if is_nothing else CLOSE_UP_STRETCH
 
@@ -200,7 +202,7 @@ class FaceDetector:
             tiles = join(self._look(image, Frame(tile, scale)) for tile in cut_tiles(image, scale))
             sides = (tiles.boxes[:, 2:] - tiles.boxes[:, :2]).max(axis=1, initial=0.0) * scale
             new = _unlike(self._merge(tiles.take(np.flatnonzero(sides <= LARGEST_IN_TILE))), found)
-            new = self._confirm(image, new, found)
+            new = self._confirm(image, new, scale, found)
             found = self._merge(join([found, new.take(np.flatnonzero(new.scores >= SURE))]))
         return found
 

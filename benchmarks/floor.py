@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 from PIL import Image as PillowImage
 
-from agelens.align import CropGeometry, align
+from agelens.align import align
 from agelens.analyzer import DEFAULTS, DETAIL, Analyzer
 from agelens.decode import decode
 from agelens.detect import FaceDetector
@@ -131,7 +131,7 @@ def record_work(paths: list[Path]) -> list[Work]:
     detector = FaceDetector()
     recorder = Recorder()
     detector.network = recorder
-    crop = CropGeometry(OnnxEstimator(read_model(DEFAULT_MODEL), name=DEFAULT_MODEL).spec.crop.size)
+    crop = OnnxEstimator(read_model(DEFAULT_MODEL), name=DEFAULT_MODEL).spec.crop
     work = []
     for path in paths:
         recorder.seen, calls = [], list[Call]()

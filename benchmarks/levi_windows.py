@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from onnx import TensorProto, helper
-from tfjs import IR_VERSION, OPSET, PICTURES
+from tfjs import PICTURES
 
 from agelens.modelspec import AGE_BINS
+from agelens.training.build import rebuild_network
 from agelens.training.caffe import MEAN, SUFFIX, read_caffemodel
+from agelens.training.export import IR_VERSION, OPSET
+from agelens.training.export_levi import add_layers
 from agelens.training.graph import GraphWriter
-from agelens.training.levi_hassner import WINDOW
-from agelens.training.response_norm import ALPHA, BETA, SIZE
+from agelens.training.levi_hassner import WINDOW, LeviHassner
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch import Tensor
 
     Floats = NDArray[np.float32]
 
@@ -32,8 +33,6 @@ __all__ = ["SPREAD", "WINDOW", "build_networks", "feed"]
 
 GROUPS: Final = ((0, 2), (4, 6), (8, 12), (15, 20), (25, 32), (38, 43), (48, 53), (60, 80))
 """The last one, 60 and older, stands for 60 to 80: its mean is then 70 years."""
-CONVOLUTIONS: Final = (("conv1", 4, 0, True), ("conv2", 1, 2, True), ("conv3", 1, 1, False))
-"""Name, stride, padding, and whether a response normalisation follows."""
 
 
 def spread_groups() -> Floats:
@@ -65,28 +64,18 @@ def _build(data: bytes) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, f"net{SUFFIX}")
         file.write_bytes(data)
-        weights, _ = read_caffemodel(file)
+        weights, about = read_caffemodel(file)
+    network = rebuild_network(about["kind"], about["network"], weights)
+    assert isinstance(network, LeviHassner)
     graph = GraphWriter()
-    x = graph.add("Transpose", PICTURES, perm=[0, 3, 1, 2])
-    for name, stride, padding, has_norm in CONVOLUTIONS:
-        x = graph.add("Conv", x, *_constants(graph, weights, name), strides=[stride] * 2, pads=[padding] * 4)
-        x = graph.add("MaxPool", graph.add("Relu", x), kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)
-        if has_norm:
-            x = graph.add("LRN", x, size=SIZE, alpha=ALPHA, beta=BETA, bias=1.0)
-    x = graph.add("Flatten", x, axis=1)
-    for name in ("fc1", "fc2"):
-        x = graph.add("Relu", graph.add("Gemm", x, *_constants(graph, weights, name), transB=1))
-    graph.add("Softmax", graph.add("Gemm", x, *_constants(graph, weights, "fc3"), transB=1), axis=1, output="answer")
+    answer = add_layers(graph, graph.add("Transpose", PICTURES, perm=[0, 3, 1, 2]), network)
+    graph.add("Softmax", answer, axis=1, output="answer")
     made = helper.make_graph(
         graph.nodes,
         "levi-hassner",
         [helper.make_tensor_value_info(PICTURES, TensorProto.FLOAT, ["N", WINDOW, WINDOW, 3])],
-        [helper.make_tensor_value_info("answer", TensorProto.FLOAT, ["N", len(weights["fc3.bias"])])],
+        [helper.make_tensor_value_info("answer", TensorProto.FLOAT, ["N", network.fc3.out_features])],
         graph.weights,
     )
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     return bytes(model.SerializeToString())
-
-
-def _constants(graph: GraphWriter, weights: Mapping[str, Tensor], layer: str) -> tuple[str, str]:
-    return graph.constant(weights[f"{layer}.weight"].numpy()), graph.constant(weights[f"{layer}.bias"].numpy())

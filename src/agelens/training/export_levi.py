@@ -33,14 +33,7 @@ def build_levi_graph(network: LeviHassner, calibration: Calibration) -> onnx.Gra
     x = graph.add("Sub", x, graph.constant(np.array(network.mean, np.float32).reshape(1, 3, 1, 1)))
     x = graph.add("Mul", x, graph.constant((1 / np.array(network.scale)).astype(np.float32).reshape(1, 3, 1, 1)))
     x = graph.add("Concat", *_windows(graph, x), axis=0)
-    for conv, has_norm in ((network.conv1, True), (network.conv2, True), (network.conv3, False)):
-        x = _convolve(graph, x, conv, ceil=network.config.ceil)
-        if has_norm:
-            x = graph.add("LRN", x, size=SIZE, alpha=ALPHA, beta=BETA, bias=1.0)
-    x = graph.add("Flatten", x, axis=1)
-    x = graph.add("Relu", _dense(graph, x, network.fc1))
-    x = graph.add("Relu", _dense(graph, x, network.fc2))
-    x = _dense(graph, x, network.fc3)
+    x = add_layers(graph, x, network)
     count = network.age_outputs
     if count:
         groups = _average(graph, graph.add("Softmax", _columns(graph, x, 0, count), axis=1), count)
@@ -56,6 +49,18 @@ def build_levi_graph(network: LeviHassner, calibration: Calibration) -> onnx.Gra
         female = _calibrate(graph, _columns(graph, _average(graph, genders, 2), 1, 2), calibration)
     graph.add("Squeeze", female, graph.constant(np.array([1], np.int64)), output=GENDER_OUTPUT)
     return make_graph(graph, PICTURE)
+
+
+def add_layers(graph: GraphWriter, x: str, network: LeviHassner) -> str:
+    """All layers of a network, from windows without their mean, (N, 3, 227, 227), to the answers before the softmax."""
+    for conv, has_norm in ((network.conv1, True), (network.conv2, True), (network.conv3, False)):
+        x = _convolve(graph, x, conv, ceil=network.config.ceil)
+        if has_norm:
+            x = graph.add("LRN", x, size=SIZE, alpha=ALPHA, beta=BETA, bias=1.0)
+    x = graph.add("Flatten", x, axis=1)
+    x = graph.add("Relu", _dense(graph, x, network.fc1))
+    x = graph.add("Relu", _dense(graph, x, network.fc2))
+    return _dense(graph, x, network.fc3)
 
 
 def _windows(graph: GraphWriter, x: str) -> list[str]:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
-from agelens.align import CropGeometry, Similarity, align, assume_landmarks, fit_similarity, sample
+from agelens.align import CropGeometry, Similarity, align, assume_landmarks, fit_crop, fit_similarity, sample
 from agelens.decode import decode
 from agelens.detect import FaceDetector
 from agelens.types import Box
@@ -97,6 +97,33 @@ def test_landmarks_in_one_place_still_give_a_crop(at: tuple[float, float]) -> No
     crop = align(as_image(portrait()[:40, :40]), [at] * 5, GEOMETRY)
     assert crop.shape == (64, 64, 3)
     assert crop.std(axis=(0, 1)).max() < 1
+
+
+@given(st.floats(0.01, 100), st.floats(-180, 180), finite, finite)
+def test_a_face_seen_from_the_front_is_met_exactly(scale: float, degrees: float, x: float, y: float) -> None:
+    true, targets = similarity(scale, degrees, x, y), GEOMETRY.targets
+    fitted = fit_crop(true.apply(targets), targets)
+    assert np.allclose(fitted.apply(targets), true.apply(targets), atol=1e-6 * max(1.0, scale * 64))
+
+
+@pytest.mark.parametrize(("degrees", "least"), [(0, 1.0), (30, 0.93), (60, 0.85), (90, 0.99)])
+@given(turn=st.floats(-180, 180), scale=st.floats(0.1, 10))
+def test_a_head_that_is_turned_away_is_not_enlarged(degrees: float, least: float, turn: float, scale: float) -> None:
+    # Seen from the side the eyes lie on one another; from the forehead to the chin the head is as long as before.
+    targets, place = GEOMETRY.targets, similarity(scale, turn, 5.0, -3.0)
+    turned = (targets - targets.mean(axis=0)) * [math.cos(math.radians(degrees)), 1.0]
+    fitted = fit_crop(place.apply(turned), targets)
+    assert least - 1e-6 <= fitted.scale / scale <= 1 + 1e-6
+    assert math.cos(math.radians(fitted.rotation - turn)) == pytest.approx(1.0, abs=1e-9)
+
+
+@given(st.lists(st.tuples(finite, finite), min_size=5, max_size=5))
+def test_no_landmarks_show_more_than_twice_what_they_span(points: list[tuple[float, float]]) -> None:
+    landmarks, targets = np.array(points), GEOMETRY.targets
+    fitted, other = fit_crop(landmarks, targets), fit_similarity(targets, landmarks)
+    assert other.scale * (1 - 1e-6) <= fitted.scale <= other.scale * 2 * (1 + 1e-6)
+    middle = fitted.apply(targets.mean(axis=0))
+    assert np.allclose(middle, landmarks.mean(axis=0), atol=1e-6 * max(1.0, float(np.abs(landmarks).max())))
 
 
 @given(st.floats(0.1, 10), st.floats(-180, 180), finite, finite)

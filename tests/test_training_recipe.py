@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from agelens.align import CropGeometry
 from agelens.training.calibrate import softmax
 from agelens.training.crops import CropSet
+from agelens.training.labels import balance, blur_exact, join_crops
 from agelens.training.networks import FaceNetwork, NetworkConfig, normalise
 from agelens.training.prior import measure_prior, take_back_prior
 from agelens.training.recipe import ship
 from agelens.training.recipes import RECIPES
+from agelens.training.school import RECOGNITION, YEARS
 from agelens.training.shorten import shorten
-from agelens.training.soft_labels import Opinion, balance, blur_exact, join_crops, merge, soften
 from agelens.training.starts import RECOGNITION_CONFIG
 
 TINY = NetworkConfig(size=32, widths=(8, 16), blocks=(1, 1), last_inner=16)
@@ -44,20 +45,6 @@ def faces(low: list[float], high: list[float], female: list[float], dataset: str
         fingerprint=dataset,
         lost={"no_face": 1},
     )
-
-
-def test_teachers_are_believed_inside_the_label_only() -> None:
-    crops = faces([20, 30], [29, 39], [1, 0])
-    flat = np.full((2, 101), 1 / 101, np.float32)
-    peak = np.zeros((2, 101), np.float32)
-    peak[:, 25] = 1
-    softened, target = soften(crops, flat, Opinion(peak, np.array([0.5, 0.5], np.float32)), age=0.5, gender=0.4)
-    assert target.sum(axis=1) == pytest.approx([1, 1], abs=1e-5)
-    assert target[0, 20:30].sum() == pytest.approx(1, abs=1e-5)
-    assert target[1, 30:40].sum() == pytest.approx(1, abs=1e-5)  # the second teacher is wrong: nothing of it remains
-    assert target[0, 25] == pytest.approx(0.5 + 0.05, abs=0.01)
-    assert target[1, 30] == pytest.approx(0.1, abs=0.001)
-    assert softened.female == pytest.approx([0.8, 0.2])
 
 
 @given(st.lists(st.integers(0, 100), min_size=1, max_size=8))
@@ -148,21 +135,37 @@ def test_only_weights_free_for_commercial_use_ship() -> None:
         assert ("research" in recipe.licence) == research
 
 
-def test_every_recipe_is_the_beginning_of_the_third_teacher() -> None:
+def test_every_course_hears_and_begins_with_those_before_it() -> None:
     for recipe in RECIPES.values():
-        stages = len(recipe.network.widths)
-        assert recipe.network.widths == RECOGNITION_CONFIG.widths[:stages]
-        assert recipe.network.blocks[:-1] == RECOGNITION_CONFIG.blocks[: stages - 1]
-        assert recipe.network.blocks[-1] <= RECOGNITION_CONFIG.blocks[stages - 1]
+        known = {YEARS, RECOGNITION}
+        sets = {source.kind for source in recipe.sources}
+        for course in recipe.courses:
+            assert course.begins in known - {YEARS}
+            for kind in course.kinds:
+                assert set(kind.teachers) <= known - {RECOGNITION}
+                assert set(kind.datasets) <= sets
+            known.add(course.name)
 
 
-def test_teachers_together_are_as_sure_as_both_are() -> None:
-    one, two = np.zeros((1, 101), np.float32), np.zeros((1, 101), np.float32)
-    one[0, [20, 30]], two[0, [30, 40]] = (0.5, 0.5), (0.9, 0.1)
-    merged = merge([Opinion(one, np.array([0.9], np.float32)), Opinion(two, np.array([0.5], np.float32))], (0.5, 0.5))
-    assert merged.ages[0, 30] > 0.99
-    assert merged.ages.sum() == pytest.approx(1)
-    assert merged.female[0] == pytest.approx(0.75)  # odds of 9 and 1: together 3
+def test_every_network_is_the_beginning_of_the_recognition_network() -> None:
+    for course in (course for recipe in RECIPES.values() for course in recipe.courses):
+        network = course.train.network
+        stages = len(network.widths)
+        assert network.widths == RECOGNITION_CONFIG.widths[:stages]
+        assert network.blocks[:-1] == RECOGNITION_CONFIG.blocks[: stages - 1]
+        assert network.blocks[-1] <= RECOGNITION_CONFIG.blocks[stages - 1]
+
+
+def test_courses_of_one_name_are_the_same() -> None:
+    courses = {course.name: course for recipe in RECIPES.values() for course in recipe.courses}
+    assert all(courses[course.name] == course for recipe in RECIPES.values() for course in recipe.courses)
+
+
+def test_weights_that_ship_heard_only_what_learned_from_data_for_commercial_use() -> None:
+    for recipe in RECIPES.values():
+        free = {source.kind for source in recipe.sources if "research" not in source.about["licence"]}
+        learned = {name for course in recipe.courses for kind in course.kinds for name in kind.datasets}
+        assert not recipe.ships or learned <= free
 
 
 def test_a_shortened_network_says_what_its_teacher_said() -> None:
@@ -173,14 +176,15 @@ def test_a_shortened_network_says_what_its_teacher_said() -> None:
     brightness = crops.mean(axis=(1, 2, 3)) / 255
     female = (1 / (1 + np.exp(-12 * (brightness - 0.2)))).astype(np.float32)
     years = np.exp(-((np.arange(101)[None] - 100 * brightness[:, None]) ** 2) / 800).astype(np.float32)
-    opinion = Opinion(years / years.sum(axis=1, keepdims=True), female)
-    short = shorten(teacher, TINY, crops, opinion)
+    years /= years.sum(axis=1, keepdims=True)
+    levels = torch.from_numpy(crops).permute(0, 3, 1, 2).float()
+    said = torch.from_numpy(years).clamp(min=1e-12).log(), torch.logit(torch.from_numpy(female))
+    short = shorten(teacher, TINY, levels, said)
     for name, value in short.state_dict().items():
         if not name.startswith(("age.", "gender.")) and "running" not in name and "tracked" not in name:
             torch.testing.assert_close(value, teacher.state_dict()[name])
     with torch.no_grad():
-        age, gender = short.predict(torch.from_numpy(crops).permute(0, 3, 1, 2).float())
-    said = softmax(age.double().numpy()) @ np.arange(101)
-    meant = opinion.ages @ np.arange(101)
-    assert np.corrcoef(said, meant)[0, 1] > 0.9
+        age, gender = short.predict(levels)
+    answered = softmax(age.double().numpy()) @ np.arange(101)
+    assert np.corrcoef(answered, years @ np.arange(101))[0, 1] > 0.9
     assert ((gender.numpy() > 0) == (female > 0.5)).mean() > 0.9

@@ -22,7 +22,7 @@ from agelens.training.networks import FaceNetwork, NetworkConfig
 from agelens.training.second_opinion import SecondOpinion
 from agelens.training.small_gender import attach
 from stand_in import make_spec
-from training_makers import make_lessons
+from training_makers import view_lessons
 
 SMALL = NetworkConfig(size=32, widths=(8, 16), blocks=(1, 1), last_inner=16, dropout=0.0)
 
@@ -65,7 +65,7 @@ def test_a_second_opinion_needs_a_side_that_it_can_reduce() -> None:
 def test_a_training_from_before_there_were_second_opinions_goes_on(tmp_path: Path) -> None:
     config = TrainConfig(network=SMALL, augment=STILL, steps=4, batch=8, warmup=2, threads=1, save_every=1)
     torch.manual_seed(0)
-    start, lessons = FaceNetwork(SMALL), make_lessons(32)
+    start, lessons = FaceNetwork(SMALL), view_lessons(32)
     whole = train(config, lessons, start, tmp_path / "whole")
 
     class CutOffError(Exception):

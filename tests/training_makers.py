@@ -4,16 +4,20 @@ face(age, female, seed)     a picture: the brighter the older, the redder the mo
 make_manifest(folder, ...)  such pictures with a manifest
 make_original_h5(path, ..)  the same in the layout of the project that agelens began from
 make_lessons(count)         faces and labels in memory
+faces_of_two_sets(count)    the same of two data sets, every label known
+view_lessons(count)         views of those
 train(...)                  a short training through the Python interface
 SETTINGS                    what makes a training small
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -24,8 +28,11 @@ from agelens.datasets.rows import Row
 from agelens.training.batches import Lessons
 from agelens.training.config_file import make_config, merge
 from agelens.training.course import run_training
+from agelens.training.courses import Kind
 from agelens.training.crops import CropSet
+from agelens.training.lessons import Labels, ViewLessons, combine
 from agelens.training.listeners import Listeners
+from agelens.training.views import draw_views
 
 SETTINGS: dict[str, Any] = {
     "data": {"crop": "whole"},
@@ -121,8 +128,32 @@ def make_lessons(count: int = 64, side: int = 65, **changes: Any) -> Lessons:
         fingerprint="made",
         lost={},
     )
-    plain = {"rows": np.arange(count), "weights": np.ones(count), "teacher": None, "widening": 1.35}
+    plain = {"rows": np.arange(count), "weights": np.ones(count), "widening": 1.35}
     return Lessons(crops=crops, **{**plain, **changes})
+
+
+def faces_of_two_sets(count: int = 24) -> CropSet:
+    """Faces in memory with all labels known, of the data sets "odd" and "even"; every fifth is held back."""
+    crops, numbers = make_lessons(count).crops, np.arange(count)
+    ages, females = labels(count)
+    return replace(
+        crops,
+        age_low=ages.astype(np.float32),
+        age_high=ages.astype(np.float32),
+        female=females.astype(np.float32),
+        dataset=np.where(numbers % 2, "odd", "even"),
+        split=np.where(numbers % 5, "train", "val"),
+    )
+
+
+def view_lessons(count: int = 64) -> ViewLessons:
+    """Views of such faces, labels alone."""
+    crops = faces_of_two_sets()
+    kinds = [(np.flatnonzero(crops.split == "train"), count)]
+    views, _ = draw_views(crops, kinds, 0.25, seed=3)
+    known = Labels.of(crops, np.full((len(crops), 101), 1 / 101, np.float32), torch.device("cpu"))
+    told = combine(known, views, np.arange(count), None, Kind((), count, {}))
+    return ViewLessons(torch.from_numpy(crops.pixels), views, *told, 1.0)
 
 
 def train(

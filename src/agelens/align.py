@@ -1,7 +1,9 @@
 """Cuts an upright, size-normalised crop of a face: the one definition that training, evaluation and prediction share.
 
 The crop is the least-squares similarity (Umeyama 1991: rotation, scale, translation) that carries the five landmarks
-onto five fixed target points. So a head on its side comes out upright, and a loose or tight box changes nothing.
+onto five fixed target points. So a head on its side comes out upright, and a loose or tight box changes nothing. It is
+fitted in this direction, not in the other: a head that is turned away has its eyes close together, and the similarity
+that carries the targets onto its landmarks would show but a part of it, enlarged.
 """
 
 from __future__ import annotations
@@ -113,6 +115,25 @@ def fit_similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> 
     return Similarity(a, b, qx - a * px + b * py, qy - b * px - a * py)
 
 
+MOST = 2.0
+"""A head seen from the side shows 1.8 times as much as the similarity in the other direction would let it; landmarks
+that ask for more than this are none of a face."""
+
+
+def fit_crop(landmarks: NDArray[np.float64], targets: NDArray[np.float64]) -> Similarity:
+    """Where the points of a crop lie in the picture, so that its landmarks lie nearest to their targets.
+
+    Args:
+        landmarks: In pixels of the picture, shape (N, 2).
+        targets: In pixels of the crop, shape (N, 2).
+    """
+    back, forth = fit_similarity(targets, landmarks), fit_similarity(landmarks, targets)
+    more = min(1 / max(back.scale * forth.scale, 1e-9), MOST)
+    a, b = back.a * more, back.b * more
+    (px, py), (qx, qy) = landmarks.mean(axis=0).tolist(), targets.mean(axis=0).tolist()
+    return Similarity(a, b, px - a * qx + b * qy, py - b * qx - a * qy)
+
+
 def assume_landmarks(box: Box) -> tuple[Point, Point, Point, Point, Point]:
     """Where the landmarks of a face that looks straight ahead would be in its box: the medians of YuNet's own."""
     width = min(box.width, box.height * 0.8)
@@ -134,7 +155,7 @@ def align(image: Image, landmarks: Sequence[Point], geometry: CropGeometry) -> P
     Returns:
         RGB uint8, shape (size, size, 3). Where the crop reaches beyond the picture, the nearest edge is repeated.
     """
-    back = fit_similarity(geometry.targets, np.asarray(landmarks, dtype=np.float64))
+    back = fit_crop(np.asarray(landmarks, dtype=np.float64), geometry.targets)
     step = back.scale  # full-resolution pixels per crop pixel
     held = image.at_scale(1.0 / max(step, 1e-6))
     scale = held.scale

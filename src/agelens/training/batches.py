@@ -14,7 +14,6 @@ from torch import Tensor
 from agelens.groups import NAMED, AgeGroups
 from agelens.training.augment import DRAWS, AugmentConfig, centre_crop, change_light, draw_crop, soften
 from agelens.training.classes import YEARS, AgeClasses
-from agelens.training.losses import cut_to_band
 from agelens.training.team import Team
 
 if TYPE_CHECKING:
@@ -64,7 +63,6 @@ class Lessons:
         crops: The faces.
         rows: Which of them, shape (N,).
         weights: How often each row is drawn, relative to the others, shape (N,).
-        teacher: A teacher's distribution over years for every face of `crops`, shape (len(crops), 101), or None.
         widening: By how much the crops are wider than what the network sees.
         classes: What the age logits tell apart.
         groups: The set of age groups by which accuracy is counted.
@@ -78,7 +76,6 @@ class Lessons:
     crops: CropSet
     rows: NDArray[np.int64]
     weights: NDArray[np.float64]
-    teacher: NDArray[np.float32] | None
     widening: float
     classes: AgeClasses = YEARS
     groups: AgeGroups = NAMED["adience"]
@@ -187,8 +184,6 @@ def label_ages(lessons: Lessons, rows: NDArray[np.int64]) -> tuple[Tensor, Tenso
     inside = torch.from_numpy(lessons.classes.mark(low, high))
     if lessons.single:
         inside = inside * (inside.sum(dim=1, keepdim=True) == 1)
-    if lessons.teacher is not None:
-        return inside, cut_to_band(torch.from_numpy(lessons.teacher[rows]), inside)
     target = torch.zeros_like(inside)
     if lessons.deviation is not None:
         exact = low == high

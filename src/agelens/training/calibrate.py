@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from agelens.estimate import read_quantile
 from agelens.modelspec import AGE_BINS, IntervalLevel
 
 if TYPE_CHECKING:
@@ -52,35 +53,6 @@ def softmax(logits: Floats) -> Floats:
     """Over the last axis."""
     raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(raised / raised.sum(axis=-1, keepdims=True))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Labels:
-    """What is known of calibration faces: first and last year of each age band, female 1 or 0; NaN where unknown."""
-
-    low: Floats
-    high: Floats
-    female: Floats
-
-
-def calibrate(age_logits: Floats, gender_logits: Floats, labels: Labels, *, coverage: float, seed: int) -> Calibration:
-    """Fits all corrections on faces that were not trained on.
-
-    Args:
-        age_logits: Shape (N, 101).
-        gender_logits: Shape (N,), female positive.
-        labels: Of the same faces.
-        coverage: What share of ages the interval shall hold.
-        seed: Of the years drawn inside bands: a band says no exact age, so one is drawn by the model's own distribution
-            inside the band. For exact ages nothing is drawn.
-    """
-    temperature = fit_age_temperature(age_logits, labels.low, labels.high)
-    probabilities = softmax(age_logits / temperature)
-    scale, shift = fit_gender(gender_logits, labels.female)
-    ages = draw_ages(probabilities, labels.low, labels.high, np.random.default_rng(seed))
-    predicted_female = gender_logits * scale + shift >= 0
-    levels = fit_levels(probabilities, ages, predicted_female, coverage)
-    return Calibration(temperature, scale, shift, levels)
 
 
 def band_likelihood(probabilities: Floats, low: Floats, high: Floats) -> Floats:
@@ -139,14 +111,29 @@ def needed_levels(probabilities: Floats, ages: Floats) -> Floats:
     return np.asarray(np.abs(2 * below - 1))
 
 
+def decode_years(probabilities: Floats, decode: str) -> Floats:
+    """The age that prediction tells of each distribution (N, 101): its "mean" or its "median", shape (N,)."""
+    if decode == "mean":
+        return probabilities @ np.arange(AGE_BINS)
+    edges = np.concatenate([np.zeros((len(probabilities), 1)), np.cumsum(probabilities, axis=1)], axis=1)
+    return np.array([read_quantile(each, 0.5) for each in edges])
+
+
 def fit_levels(
-    probabilities: Floats, ages: Floats, predicted_female: NDArray[np.bool_], coverage: float
+    probabilities: Floats, ages: Floats, predicted: tuple[Floats, NDArray[np.bool_]], coverage: float
 ) -> tuple[IntervalLevel, ...]:
-    """Interval levels by predicted gender and age, then by age, then for all."""
+    """Interval levels by predicted gender and age, then by age, then for all.
+
+    Args:
+        probabilities: Of years, shape (N, 101).
+        ages: True ages, shape (N,), NaN where unknown.
+        predicted: What prediction tells, by which it finds its level: the age and whether female, shape (N,) each.
+        coverage: What share of ages the intervals shall hold.
+    """
     known = ~np.isnan(ages)
-    probabilities, ages, predicted_female = probabilities[known], ages[known], predicted_female[known]
+    probabilities, ages = probabilities[known], ages[known]
+    years, predicted_female = predicted[0][known], predicted[1][known]
     needed = needed_levels(probabilities, ages)
-    years = probabilities @ np.arange(AGE_BINS)
     levels: list[IntervalLevel] = []
     everyone = np.ones(len(ages), bool)
     for gender, of_gender in (("female", predicted_female), ("male", ~predicted_female), ("any", everyone)):

@@ -8,6 +8,7 @@ import numpy as np
 
 from agelens.training.calibrate import (
     Calibration,
+    decode_years,
     draw_ages,
     fit_age_temperature,
     fit_gender,
@@ -36,7 +37,9 @@ def year_probabilities(network: Network, age_logits: Floats, temperature: float 
     return network.classes.to_years(softmax(age_logits / temperature))
 
 
-def fit_calibration(network: Network, task: str, lessons: Lessons, rows: NDArray[np.int64]) -> Calibration:
+def fit_calibration(
+    network: Network, task: str, lessons: Lessons, rows: NDArray[np.int64], decode: str = "mean"
+) -> Calibration:
     """Temperature, gender correction and interval levels.
 
     Args:
@@ -44,6 +47,7 @@ def fit_calibration(network: Network, task: str, lessons: Lessons, rows: NDArray
         task: What it has learned; what it has not is left alone.
         lessons: Hold faces and labels.
         rows: Which of them, none of which it has learned from.
+        decode: How prediction will tell years, see `decode_years`.
     """
     ages, genders = collect(network, lessons, rows)
     low, high, female = (
@@ -63,4 +67,5 @@ def fit_calibration(network: Network, task: str, lessons: Lessons, rows: NDArray
     probabilities = year_probabilities(network, ages, temperature)
     drawn = draw_ages(probabilities, low, high, np.random.default_rng(1))
     says_female = np.ones(len(rows), bool) if task == "age" else genders * scale + shift >= 0
-    return Calibration(temperature, scale, shift, fit_levels(probabilities, drawn, says_female, COVERAGE))
+    predicted = decode_years(probabilities, decode), says_female
+    return Calibration(temperature, scale, shift, fit_levels(probabilities, drawn, predicted, COVERAGE))

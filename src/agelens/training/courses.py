@@ -1,0 +1,52 @@
+"""How one network is taught, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from agelens.training.loop import TrainConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Views of some data sets, and how much is believed of them.
+
+    Attributes:
+        datasets: Their names.
+        views: How many.
+        teachers: How much each teacher counts, by its name; none: the labels are all there is.
+        age: Share of the teachers in the ages, beside the labels.
+        gender: Share of the teachers in the genders, beside the labels.
+    """
+
+    datasets: tuple[str, ...]
+    views: int
+    teachers: Mapping[str, float]
+    age: float = 0.0
+    gender: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How one network is taught.
+
+    Attributes:
+        name: Of the network, by which later courses hear it.
+        begins: Where it begins: `school.RECOGNITION`, or an earlier network whose lower stages it takes.
+        widening: By how much the crops on disk are wider than what it sees.
+        kinds: The views that it learns from, and whom it hears about them.
+        balance: How evenly ages and genders come, see `labels.balance`.
+        train: How it learns; its network.
+    """
+
+    name: str
+    begins: str
+    widening: float
+    kinds: tuple[Kind, ...]
+    balance: float
+    train: TrainConfig
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "train": self.train.to_dict()}

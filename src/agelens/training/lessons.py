@@ -61,8 +61,9 @@ def as_teacher(network: FaceNetwork, widening: float) -> Teacher:
 
     def ask(levels: Tensor) -> Said:
         with torch.inference_mode(), torch.autocast(levels.device.type, torch.bfloat16):
-            ages, female = network.look(levels)
-        return torch.log_softmax(ages.float(), dim=1), female.float()
+            answers = [network.look(some) for some in torch.split(levels, CHUNK)]
+        ages, female = (torch.cat(parts).float() for parts in zip(*answers, strict=True))
+        return torch.log_softmax(ages, dim=1), female
 
     return Teacher(ask, widening, network.config.size)
 

@@ -83,7 +83,7 @@ class School:
             return ask_years(ages, levels), None
 
         self._teachers: dict[str, Teacher] = {YEARS: Teacher(ask, WIDENING, SIDE)}
-        self._networks: dict[str, tuple[FaceNetwork, float]] = {}
+        self._networks: dict[str, FaceNetwork] = {}
         self._digests: dict[str, str] = {}
         said = self._tell_years(faces, crops.fingerprint)
         self._material = Material(crops, faces, Labels.of(crops, said, device))
@@ -98,9 +98,9 @@ class School:
             folder = self._folder_of(course)
             network = open_trained(course.train, folder)
             network = self._hold(course, folder) if network is None else network.to(self._device)
-            self._networks[course.name] = network, course.widening
+            self._networks[course.name] = network
             self._teachers[course.name] = as_teacher(network, course.widening)
-        return self._networks[courses[-1].name][0]
+        return self._networks[courses[-1].name]
 
     def _folder_of(self, course: Course) -> Path:
         """Where a course is kept; another one if it, or one that it builds on, is another."""
@@ -130,9 +130,9 @@ class School:
             torch.manual_seed(course.train.seed)
             seen = show_still(faces[:MEASURED], course.widening, config.size)
             return begin_with_recognition(config, self._downloads.recognition, seen)
-        network, widening = self._networks[course.begins]
-        said = as_teacher(network, widening).ask(show_still(faces, widening, network.config.size))
-        return shorten(network, config, show_still(faces, course.widening, config.size), said)
+        before = self._teachers[course.begins]
+        said = before.ask(show_still(faces, before.widening, before.size))
+        return shorten(self._networks[course.begins], config, show_still(faces, course.widening, config.size), said)
 
     def _tell_years(self, faces: Tensor, fingerprint: str) -> NDArray[np.float32]:
         """What the age network says of every face and its mirror image, shape (F, 101)."""

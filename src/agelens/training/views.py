@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from agelens.training.augment import DRAWS, AugmentConfig
+from agelens.training.augment import BRIGHTNESS, DRAWS, AugmentConfig
 from agelens.training.jpeg import pass_through_jpeg
 from agelens.training.labels import balance
 
@@ -112,7 +112,7 @@ class Showing:
 
     def __init__(self, faces: Tensor, views: Views, widening: float, size: int, augment: AugmentConfig) -> None:
         self._faces, self._views, self._augment = faces, views, augment
-        self.widening, self.size = widening, size
+        self._widening, self._size = widening, size
 
     def __call__(self, numbers: NDArray[np.int64]) -> Tensor:
         """Views by their numbers: RGB levels 0..255, shape (N, 3, size, size)."""
@@ -121,7 +121,7 @@ class Showing:
         rows = np.concatenate([views.first[numbers], views.second[numbers[mixed]]])
         draws = np.concatenate([views.draws[numbers, 0], views.draws[numbers[mixed], 1]])
         faces = self._faces[torch.from_numpy(rows).to(self._faces.device)]
-        levels = change(faces, draws, self.widening, self.size, self._augment)
+        levels = change(faces, draws, self._widening, self._size, self._augment)
         shown = levels[: len(numbers)]
         if len(mixed):
             places = torch.from_numpy(mixed).to(levels.device)
@@ -203,7 +203,7 @@ def _change_light(levels: Tensor, draws: NDArray[np.float32], config: AugmentCon
     if config.light or config.grey:
         contrast, colour = around_one(15, config.light), around_one(16, config.light)
         colour = np.where(draws[:, 17] < config.grey, np.float32(0), colour)
-        weights = levels.new_tensor([0.299, 0.587, 0.114])[:, None, None]
+        weights = torch.from_numpy(BRIGHTNESS).to(levels.device)[:, None, None]
         brightness = (levels * weights).sum(dim=1, keepdim=True)
         level = brightness.mean(dim=(2, 3), keepdim=True) * column(1 - contrast)
         levels = column(contrast * colour) * levels + (column(contrast * (1 - colour)) * brightness + level)

@@ -78,7 +78,10 @@ class Team:
         names = ("forward_sync_buffers", "broadcast_buffers")
         switch = next(name for name in names if name in signature(parallel).parameters)
         unshared: dict[str, Any] = {switch: False}
-        wrapped: nn.Module = parallel(network, device_ids=ids, **unshared)
+        # DDP never lets go of its group. Had it the one that all else goes through, threads of that group would outlive
+        # `join_team` and could still hold a tensor of Python's while the interpreter ends, which aborts the process.
+        own = None if ids else distributed.new_group(timeout=PATIENCE)
+        wrapped: nn.Module = parallel(network, device_ids=ids, process_group=own, **unshared)
         return wrapped
 
 

@@ -34,9 +34,9 @@ def make_spec(**changes: Any) -> ModelSpec:
         decode="mean",
         coverage=0.9,
         levels=(
-            IntervalLevel(0.0, 30.0, "female", 0.8),
-            IntervalLevel(0.0, 30.0, "any", 0.85),
-            IntervalLevel(0.0, 200.0, "any", 0.9),
+            IntervalLevel.central(0.0, 30.0, "female", 0.8),
+            IntervalLevel.central(0.0, 30.0, "any", 0.85),
+            IntervalLevel.central(0.0, 200.0, "any", 0.9),
         ),
         licence="MIT",
         training_data=({"name": "none", "licence": "none"},),

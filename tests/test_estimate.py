@@ -30,7 +30,7 @@ from agelens.estimate import (
 )
 from agelens.groups import parse_groups
 from agelens.modelspec import IntervalLevel, ModelSpec
-from agelens.training.calibrate import needed_levels
+from agelens.training.intervals import places_of
 from stand_in import SIZE, build_model, described, make_spec, model_bytes, with_metadata
 
 YUNET = Path(__file__).parent / "assets" / "face_detection_yunet_2023mar.onnx"
@@ -73,7 +73,8 @@ def test_a_description_survives_its_json() -> None:
             st.integers(0, 50).map(float),
             st.integers(50, 200).map(float),
             st.sampled_from(["female", "male", "any"]),
-            st.floats(0, 1),
+            st.floats(0, 0.5),
+            st.floats(0.5, 1),
         ),
         max_size=8,
     )
@@ -81,7 +82,14 @@ def test_a_description_survives_its_json() -> None:
 def test_levels_survive_to_four_digits(levels: list[IntervalLevel]) -> None:
     read = ModelSpec.from_json(make_spec(levels=tuple(levels)).to_json(), name="m").levels
     assert [(lv.low, lv.high, lv.gender) for lv in read] == [(lv.low, lv.high, lv.gender) for lv in levels]
-    assert [lv.level for lv in read] == pytest.approx([lv.level for lv in levels], abs=6e-5)
+    assert [lv.lower for lv in read] == pytest.approx([lv.lower for lv in levels], abs=6e-5)
+    assert [lv.upper for lv in read] == pytest.approx([lv.upper for lv in levels], abs=6e-5)
+
+
+def test_one_number_is_the_share_inside_a_central_interval() -> None:
+    spec = ModelSpec.from_json(changed("intervals.levels", [[0, 200, "any", 0.9]]), name="m")
+    assert spec.levels == (IntervalLevel.central(0, 200, "any", 0.9),)
+    assert (spec.levels[0].lower, spec.levels[0].upper) == pytest.approx((0.05, 0.95))
 
 
 REQUIRED = (
@@ -133,6 +141,7 @@ def test_a_missing_part_is_refused_by_name(path: str) -> None:
         *(("intervals.coverage", value) for value in (None, "most", 0, 1, 1.5, -0.1, math.nan, [])),
         *(("intervals.levels", value) for value in (None, 3, [3], [[0, 200, "any"]], [[0, 200, "any", 0.9, 1]])),
         *(("intervals.levels", [[0, 200, "any", value]]) for value in (1.2, -0.1, "all", None, math.nan)),
+        *(("intervals.levels", [[0, 200, "any", *ends]]) for ends in ((0.6, 0.9), (0.1, 0.4), (-0.1, 0.9), (0, 1, 1))),
         *(("intervals.levels", [[0, 200, value, 0.9]]) for value in ("x", "", None, 1, ["any"])),
         *(("intervals.levels", [[value, 40, "any", 0.9]]) for value in (41, "young", None, math.nan)),
         ("intervals.levels", [[10**400, 40, "any", 0.9]]),
@@ -161,10 +170,10 @@ def test_another_schema_says_which_and_what_to_do() -> None:
 
 def test_the_first_level_that_covers_a_face_counts() -> None:
     spec = make_spec()
-    assert spec.level_for(10.0, "female") == 0.8
-    assert spec.level_for(10.0, "male") == 0.85
-    assert spec.level_for(30.0, "female") == 0.9
-    assert make_spec(levels=()).level_for(30.0, "female") == spec.coverage
+    assert spec.level_for(10.0, "female") == spec.levels[0]
+    assert spec.level_for(10.0, "male") == spec.levels[1]
+    assert spec.level_for(30.0, "female") == spec.levels[2]
+    assert make_spec(levels=()).level_for(30.0, "female") == IntervalLevel.central(0, 200, "any", spec.coverage)
 
 
 # The file -----------------------------------------------------------------------------------------------------------
@@ -359,7 +368,7 @@ def test_a_quantile_has_its_share_below_it(distribution: np.ndarray, share: floa
         assert below == pytest.approx(share, abs=1e-6)
 
 
-@given(distributions, st.floats(0, 1), st.sampled_from(["mean", "median"]))
+@given(distributions, st.floats(0, 1), st.sampled_from(["mean", "median", "year"]))
 def test_years_lie_in_their_interval(distribution: np.ndarray, female: float, decode: str) -> None:
     age = read_age(distribution, female, make_spec(decode=decode), EstimateOptions())
     assert 0 <= age.low <= age.years <= age.high <= 100
@@ -369,7 +378,7 @@ def test_years_lie_in_their_interval(distribution: np.ndarray, female: float, de
     assert len(age.distribution) == 101
 
 
-@pytest.mark.parametrize("decode", ["mean", "median"])
+@pytest.mark.parametrize("decode", ["mean", "median", "year"])
 @pytest.mark.parametrize("year", [0, 1, 31, 99, 100])
 def test_a_certain_age_is_that_age(decode: str, year: int) -> None:
     age = read_age(one_hot(year), 0.0, make_spec(decode=decode), EstimateOptions())
@@ -385,9 +394,18 @@ def test_mean_and_median_of_a_lopsided_distribution_differ() -> None:
     assert median == pytest.approx(20 - 0.5 + 0.5 / 0.6, abs=1e-6)
 
 
+@given(distributions)
+def test_the_whole_year_is_the_one_with_the_smallest_expected_error(distribution: np.ndarray) -> None:
+    year = read_age(distribution, 0.5, make_spec(decode="year"), EstimateOptions()).years
+    assert year == int(year)
+    shares = distribution.astype(np.float64) / distribution.astype(np.float64).sum()
+    errors = np.abs(np.arange(101)[:, None] - np.arange(101)[None]) @ shares
+    assert errors[int(year)] == pytest.approx(errors.min(), abs=1e-6)
+
+
 @given(st.floats(5, 95), st.floats(1, 15), st.sampled_from([0.5, 0.8, 0.95]))
 def test_the_interval_holds_its_level_of_the_mass(mean: float, spread: float, level: float) -> None:
-    spec = make_spec(levels=(IntervalLevel(0.0, 200.0, "any", level),), decode="median")
+    spec = make_spec(levels=(IntervalLevel.central(0.0, 200.0, "any", level),), decode="median")
     distribution = bell(mean, spread)
     age = read_age(distribution, 0.2, spec, EstimateOptions())
     edges = edges_of(distribution)
@@ -398,12 +416,19 @@ def test_the_interval_holds_its_level_of_the_mass(mean: float, spread: float, le
 def test_a_wider_level_gives_a_wider_interval() -> None:
     widths = []
     for level in (0.3, 0.6, 0.9, 0.99, 1.0):
-        spec = make_spec(levels=(IntervalLevel(0.0, 200.0, "any", level),))
+        spec = make_spec(levels=(IntervalLevel.central(0.0, 200.0, "any", level),))
         age = read_age(bell(40, 6), 0.2, spec, EstimateOptions())
         widths.append(age.high - age.low)
     assert widths == sorted(widths)
     assert widths[0] < 6
     assert widths[-1] > 40
+
+
+def test_an_interval_may_be_longer_on_one_side() -> None:
+    spec = make_spec(levels=(IntervalLevel(0.0, 200.0, "any", 0.01, 0.7),), decode="median")
+    age = read_age(bell(40, 6), 0.2, spec, EstimateOptions())
+    assert age.low == pytest.approx(40 - 2.326 * 6, abs=0.2)
+    assert age.high == pytest.approx(40 + 0.524 * 6, abs=0.2)
 
 
 def test_the_level_follows_the_predicted_gender() -> None:
@@ -421,7 +446,8 @@ def test_the_level_that_calibration_asks_for_reaches_the_true_age(kind: str) -> 
         raw = rng.gamma(0.3, size=(200, 101)) + 1e-9
     distributions = raw / raw.sum(axis=1, keepdims=True)
     ages = rng.integers(1, 100, 200).astype(np.float64)
-    for distribution, age, needed in zip(distributions, ages, needed_levels(distributions, ages), strict=True):
+    places = places_of(distributions)[np.arange(200), ages.astype(int)]
+    for distribution, age, needed in zip(distributions, ages, np.abs(2 * places - 1), strict=True):
         edges = edges_of(distribution)
         for level, inside in ((min(needed + 1e-3, 1.0), True), (max(needed - 1e-3, 0.0), False)):
             low, high = read_quantile(edges, (1 - level) / 2), read_quantile(edges, (1 + level) / 2)

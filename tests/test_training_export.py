@@ -96,7 +96,7 @@ def test_levi_hassner_with_its_over_sampling_is_one_file(task: str, ceil: bool) 
     torch.nn.init.normal_(network.fc3.weight, std=0.3)
     tasks = ("age", "gender") if task == "both" else (task,)
     gender = (1.5, 0.2) if task != "age" else (1.0, 0.0)
-    calibration = Calibration(1.0, *gender, (IntervalLevel(0, 200, "any", 0.9),))
+    calibration = Calibration(1.0, *gender, (IntervalLevel.central(0, 200, "any", 0.9),))
     spec = make_spec(name="levi", tasks=tasks, crop=make_spec().crop.widen(1.0, 256))
     model = export_onnx(network, calibration, spec)
     assert check_parity(model, network, calibration) < 1e-4

@@ -44,7 +44,7 @@ def test_a_network_with_a_second_opinion_adds_its_logit_and_exports_it() -> None
         second = opinion((planes - torch.tensor(plain.mean)[:, None, None]) / 256)
     assert torch.equal(age, same)
     assert torch.allclose(more, gender + 0.25 * second, atol=1e-5)
-    calibration = Calibration(1.0, 1.5, -0.2, (IntervalLevel(0, 200, "any", 0.9),))
+    calibration = Calibration(1.0, 1.5, -0.2, (IntervalLevel.central(0, 200, "any", 0.9),))
     model = export_onnx(joined, calibration, make_spec(crop=CropGeometry(64)))
     answer = OnnxEstimator(model, name="joined").estimate(crops)
     assert answer.female == pytest.approx(1 / (1 + np.exp(-(more.numpy() * 1.5 - 0.2))), abs=1e-5)

@@ -182,13 +182,26 @@ def read_age(ages: Floats, female: float, spec: ModelSpec, options: EstimateOpti
     distribution = ages.astype(np.float64)
     distribution /= distribution.sum()
     edges = np.concatenate([[0.0], np.cumsum(distribution)])
-    mean = float(distribution @ np.arange(AGE_BINS))
-    years = read_quantile(edges, 0.5) if spec.decode == "median" else mean
+    years = read_years(edges, spec.decode)
     level = spec.level_for(years, "female" if female >= 0.5 else "male")
-    low, high = read_quantile(edges, (1 - level) / 2), read_quantile(edges, (1 + level) / 2)
+    low, high = read_quantile(edges, level.lower), read_quantile(edges, level.upper)
     values = tuple(distribution.tolist())
     group, probability = options.groups.choose(values)
     return Age(years, min(low, years), max(high, years), spec.coverage, group, probability, values)
+
+
+def read_years(edges: NDArray[np.float64], decode: str) -> float:
+    """The age that is told of a distribution.
+
+    Args:
+        edges: See `read_quantile`.
+        decode: "mean", "median", or "year": the whole year that the median lies in.
+    """
+    if decode == "mean":
+        return float(np.diff(edges) @ np.arange(AGE_BINS))
+    if decode == "median":
+        return read_quantile(edges, 0.5)
+    return float(min(int(np.searchsorted(edges[1:], 0.5)), AGE_BINS - 1))
 
 
 def read_quantile(edges: NDArray[np.float64], share: float) -> float:

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agelens.align import CropGeometry
 from agelens.errors import UnfitModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 METADATA_KEY = "agelens"
 MODEL_SCHEMA = "agelens.model/1"
@@ -18,7 +21,7 @@ AGE_BINS = 101
 INPUT = "crops"
 AGE_OUTPUT = "age_probabilities"
 GENDER_OUTPUT = "female_probability"
-DECODES = ("mean", "median")
+DECODES = ("mean", "median", "year")
 INTERFACE: dict[str, Any] = {
     "input": {"name": INPUT, "layout": "NHWC", "type": "uint8", "colour": "RGB"},
     "age": {"output": AGE_OUTPUT, "bins": [0, AGE_BINS - 1]},
@@ -29,26 +32,46 @@ INTERFACE: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class IntervalLevel:
-    """How much of the predicted distribution an interval must hold for one kind of face.
+    """Where the interval begins and ends in the predicted distribution, for one kind of face.
 
     Attributes:
         low: First predicted year of the kind.
-        high: Last predicted year of the kind.
+        high: Predicted years of the kind are lower.
         gender: "female", "male", or "any": which gender is predicted.
-        level: Share of the distribution's mass, 0 to 1, that held the true age of enough calibration faces.
+        lower: Share of the distribution's mass below the interval, 0 to 0.5.
+        upper: Share of the mass below its end, 0.5 to 1; between them lay enough of the true ages of calibration faces.
     """
 
     low: float
     high: float
     gender: str
-    level: float
+    lower: float
+    upper: float
 
     def __post_init__(self) -> None:
-        if not (self.low <= self.high and 0 <= self.level <= 1 and self.gender in ("female", "male", "any")):
+        between = 0 <= self.lower <= 0.5 <= self.upper <= 1
+        if not (self.low <= self.high and between and self.gender in ("female", "male", "any")):
             raise ValueError(f"not an interval level: {self}")
+
+    @staticmethod
+    def central(low: float, high: float, gender: str, level: float) -> IntervalLevel:
+        """An interval with as much of the mass below it as above it, and `level` of it inside."""
+        return IntervalLevel(low, high, gender, round((1 - level) / 2, 9), round((1 + level) / 2, 9))
 
     def covers(self, years: float, gender: str) -> bool:
         return self.low <= years < self.high and self.gender in ("any", gender)
+
+    def to_list(self) -> list[float | str]:
+        return [self.low, self.high, self.gender, round(self.lower, 4), round(self.upper, 4)]
+
+    @staticmethod
+    def from_list(values: Sequence[Any]) -> IntervalLevel:
+        """Reads it. One number in place of two is the share inside a central interval: older files hold it."""
+        low, high, gender, *ends = values
+        if len(ends) == 1:
+            return IntervalLevel.central(float(low), float(high), gender, float(ends[0]))
+        lower, upper = ends
+        return IntervalLevel(float(low), float(high), gender, float(lower), float(upper))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +83,8 @@ class ModelSpec:
         version: Date of the weights.
         crop: What the network sees.
         tasks: "age", "gender" or both.
-        decode: How years come out of the distribution: "mean" or "median".
+        decode: How years come out of the distribution: its "mean", its "median", or the whole "year" that the median
+            lies in, as labels are whole years.
         coverage: The share of faces whose age the interval holds.
         levels: From most to least specific; the first that covers a face counts (conformal calibration).
         licence: Of the weights, as an SPDX identifier or a sentence.
@@ -90,9 +114,10 @@ class ModelSpec:
             return None
         return f"the weights of {self.name} are for research and not for commercial use: {self.licence}"
 
-    def level_for(self, years: float, gender: str) -> float:
-        """The share of the distribution that the interval of such a face must hold."""
-        return next((level.level for level in self.levels if level.covers(years, gender)), self.coverage)
+    def level_for(self, years: float, gender: str) -> IntervalLevel:
+        """Where the interval of such a face begins and ends."""
+        fitting = (level for level in self.levels if level.covers(years, gender))
+        return next(fitting, IntervalLevel.central(0, 200, "any", self.coverage))
 
     def to_json(self) -> str:
         return json.dumps(
@@ -107,7 +132,7 @@ class ModelSpec:
                 "gender": INTERFACE["gender"],
                 "intervals": {
                     "coverage": self.coverage,
-                    "levels": [[lv.low, lv.high, lv.gender, round(lv.level, 4)] for lv in self.levels],
+                    "levels": [level.to_list() for level in self.levels],
                 },
                 "licence": self.licence,
                 "training_data": list(self.training_data),
@@ -139,10 +164,7 @@ class ModelSpec:
                 tasks=tuple(values["tasks"]),
                 decode=str(values["age"]["decode"]),
                 coverage=float(values["intervals"]["coverage"]),
-                levels=tuple(
-                    IntervalLevel(float(low), float(high), gender, float(level))
-                    for low, high, gender, level in values["intervals"]["levels"]
-                ),
+                levels=tuple(map(IntervalLevel.from_list, values["intervals"]["levels"])),
                 licence=str(values["licence"]),
                 training_data=tuple(values["training_data"]),
                 metrics=dict(values["metrics"]),

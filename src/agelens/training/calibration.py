@@ -9,12 +9,11 @@ import numpy as np
 from agelens.training.calibrate import (
     Calibration,
     decode_years,
-    draw_ages,
     fit_age_temperature,
     fit_gender,
-    fit_levels,
     softmax,
 )
+from agelens.training.intervals import Labels, fit_levels
 from agelens.training.judge import collect
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-COVERAGE = 0.9
 LEAST = 100
 """With fewer labels, a correction would be noise: probabilities stay as the network gives them."""
 
@@ -65,7 +63,7 @@ def fit_calibration(
     if network.kind == "face" and known >= LEAST:
         temperature = fit_age_temperature(ages, low, high)
     probabilities = year_probabilities(network, ages, temperature)
-    drawn = draw_ages(probabilities, low, high, np.random.default_rng(1))
-    says_female = np.ones(len(rows), bool) if task == "age" else genders * scale + shift >= 0
-    predicted = decode_years(probabilities, decode), says_female
-    return Calibration(temperature, scale, shift, fit_levels(probabilities, drawn, predicted, COVERAGE))
+    crops = lessons.crops
+    labels = Labels(low, high, crops.dataset[rows], (crops.female[rows], crops.race[rows]))
+    levels = fit_levels(probabilities, decode_years(probabilities, decode), labels)
+    return Calibration(temperature, scale, shift, levels)

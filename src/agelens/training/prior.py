@@ -1,45 +1,34 @@
-"""Takes back part of what a network has learned of how common ages are.
+"""How common people of 70 years and more are taken to be, before a face is seen.
 
 A network that saw few old people needs much evidence before it calls someone old: right for its training set, wrong
-for most others. Adding the logarithm of the training set's age distribution, times a share, to the bias of the age head
-takes that share of the habit away, at no cost in speed (logit adjustment: Menon et al., "Long-tail learning via logit
-adjustment", ICLR 2021).
+for most others. Adding the logarithm of how much more common they are elsewhere to the bias of the age head takes this
+habit away, at no cost in speed (logit adjustment: Menon et al., "Long-tail learning via logit adjustment", ICLR 2021).
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from agelens.training.networks import FaceNetwork
 
-SMOOTHED = 2.0
-"""Standard deviation in years of the smoothing of the distribution of ages."""
-FLOOR = 1e-4
-
-
-def measure_prior(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How common each year is, shape (bins,), from distributions over years of many faces, shape (N, bins)."""
-    bins = probabilities.shape[1]
-    distances = np.arange(bins)[:, None] - np.arange(bins)[None]
-    kernel = np.exp(-((distances / SMOOTHED) ** 2) / 2)
-    smooth = (kernel / kernel.sum(axis=0)) @ probabilities.mean(axis=0)
-    return np.asarray(smooth / smooth.sum())
+OLD = 68.0
+"""Where the shift is half of the whole, in years: a network tells 68 and 70 apart by little."""
+SLOPE = 2.0
+"""How fast it sets in, in years."""
 
 
 @torch.no_grad()
-def take_back_prior(network: FaceNetwork, prior: NDArray[np.float64], share: float) -> None:
+def expect_elders(network: FaceNetwork, times: float) -> None:
     """Changes the bias of the age head, in place.
 
     Args:
         network: Whose.
-        prior: See `measure_prior`.
-        share: 0 leaves the network alone, 1 makes every age as likely as every other before the face is seen.
+        times: How many times as common people of 70 years and more are expected to be; 1 leaves the network alone.
     """
-    shift = -share * np.log(prior + FLOOR)
-    network.age.bias.add_(torch.from_numpy(shift - shift.mean()).to(network.age.bias))
+    years = torch.arange(len(network.age.bias), dtype=torch.float32)
+    shift = math.log(times) * torch.sigmoid((years - OLD) / SLOPE)
+    network.age.bias.add_(shift.to(network.age.bias))

@@ -18,11 +18,12 @@ from agelens.modelspec import IntervalLevel, ModelSpec
 from agelens.outfile import Target, write_whole
 from agelens.training.build import network_of
 from agelens.training.calibrate import Calibration
-from agelens.training.calibration import COVERAGE, fit_calibration, year_probabilities
+from agelens.training.calibration import fit_calibration, year_probabilities
 from agelens.training.card import write_card
 from agelens.training.config_file import lower_keys, make_config
 from agelens.training.export import export_onnx
 from agelens.training.foreign import Weights, read_weights
+from agelens.training.intervals import COVERAGE
 from agelens.training.listeners import Listeners, ignore
 from agelens.training.loop import predict_crops
 from agelens.training.material import cut_material, draw_validation, open_data
@@ -144,10 +145,7 @@ def describe(weights: Weights, calibration: Calibration, options: ExportOptions)
         decode="mean",
         coverage=COVERAGE,
         # As precisely as the file states them.
-        levels=tuple(
-            IntervalLevel(float(level.low), float(level.high), level.gender, round(level.level, 4))
-            for level in calibration.levels
-        ),
+        levels=tuple(IntervalLevel.from_list(level.to_list()) for level in calibration.levels),
         licence=options.licence,
         training_data=tuple(
             about.get("training_data")

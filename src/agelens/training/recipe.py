@@ -26,14 +26,15 @@ from agelens.modelspec import ModelSpec
 from agelens.outfile import write_whole
 from agelens.training.batches import Lessons, still_crops
 from agelens.training.calibrate import softmax
-from agelens.training.calibration import COVERAGE, fit_calibration
+from agelens.training.calibration import fit_calibration
 from agelens.training.crops import WIDENING, CropSet, cut_crops, open_crops
 from agelens.training.devices import best_device
 from agelens.training.export import export_onnx
+from agelens.training.intervals import COVERAGE
 from agelens.training.labels import join_crops
 from agelens.training.loop import predict_crops
 from agelens.training.networks import FaceNetwork
-from agelens.training.prior import measure_prior, take_back_prior
+from agelens.training.prior import expect_elders
 from agelens.training.quantise import compare_models, quantise
 from agelens.training.recipes import NOTES, RECIPES, Recipe, Source
 from agelens.training.school import Downloads, School
@@ -115,10 +116,7 @@ def learn(recipe: Recipe, places: Places) -> tuple[FaceNetwork, CropSet]:
 def finish(recipe: Recipe, network: FaceNetwork, crops: CropSet, places: Places) -> bytes:
     """The calibrated model file; what it reaches on the validation faces is written into it."""
     size, widening, network = network.config.size, recipe.own.widening, network.eval()
-    if recipe.evenness:
-        rows = np.flatnonzero(crops.split == "train")[::4]
-        ages, _ = predict_crops(network, still_crops(crops, rows, widening, size))
-        take_back_prior(network, measure_prior(softmax(ages.astype(float))), recipe.evenness)
+    expect_elders(network, recipe.elders)
     if recipe.second:
         network = attach(network, load_small_gender(places.downloads / AGE_WHEEL), recipe.second)
     held = np.flatnonzero(crops.split == "val")
@@ -135,7 +133,12 @@ def finish(recipe: Recipe, network: FaceNetwork, crops: CropSet, places: Places)
         licence=recipe.licence,
         training_data=recipe.data,
         notes=NOTES,
-        recipe={"courses": [course.to_dict() for course in recipe.courses], "data": crops.fingerprint},
+        recipe={
+            "courses": [course.to_dict() for course in recipe.courses],
+            "elders": recipe.elders,
+            "second": recipe.second,
+            "data": crops.fingerprint,
+        },
     )
     figures = {}
     for name in sorted(set(crops.dataset.tolist())):

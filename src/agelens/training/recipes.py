@@ -52,7 +52,8 @@ class Recipe:
         name: Of the model.
         sources: What is learned from.
         courses: Its teachers', and the last one its own. Those of several recipes are held once.
-        evenness: How much of the habit of ages is taken back at the end, see `prior.take_back_prior`.
+        elders: How many times as common people of 70 years and more are expected to be as among the faces that it
+            learned from, see `prior.expect_elders`.
         second: Weight of the small CC0 gender network inside the model, see `SecondOpinion`; 0: it is left out.
         int8: Whether the file holds 8-bit numbers.
         licence: Of the weights.
@@ -63,7 +64,7 @@ class Recipe:
     name: str
     sources: tuple[Source, ...]
     courses: tuple[Course, ...]
-    evenness: float
+    elders: float
     second: float
     int8: bool
     licence: str
@@ -82,6 +83,8 @@ class Recipe:
 
 
 FAIRFACE_SOURCE = Source("fairface", "fairface-train", FAIRFACE)
+WORLD_ELDERS, FAIRFACE_ELDERS = 0.06, 0.01
+"""Share of people of 70 years and more: in the world (UN, World Population Prospects 2024), in FairFace's labels."""
 ONE, OTHERS = ("fairface",), ("utkface", "aaf")
 """The data sets of kinds of views."""
 _CHANGES = AugmentConfig(shrink=0.25, erase=0.15)
@@ -219,7 +222,7 @@ BASE = Recipe(
     name="agelens-base",
     sources=(FAIRFACE_SOURCE,),
     courses=(MIDDLE, WHOLE, NEAR, OWN_BASE),
-    evenness=0.1,
+    elders=WORLD_ELDERS / FAIRFACE_ELDERS,
     second=0.2,
     int8=False,
     licence="MIT",
@@ -230,7 +233,7 @@ NANO = Recipe(
     name="agelens-nano",
     sources=(FAIRFACE_SOURCE,),
     courses=(MIDDLE, WHOLE, NEAR, OWN_BASE, FIRST_NANO, OWN_NANO),
-    evenness=0.0,
+    elders=1.0,
     second=0.0,
     int8=True,
     licence="MIT",
@@ -241,7 +244,7 @@ RESEARCH = Recipe(
     name="agelens-research",
     sources=(FAIRFACE_SOURCE, Source("utkface", "utkface-train", UTKFACE, 5), Source("aaf", "aaf-train", AAF, 5)),
     courses=(MIDDLE, WHOLE, NEAR, WHOLE_RESEARCH, NEAR_RESEARCH, OWN_RESEARCH),
-    evenness=0.0,
+    elders=1.0,
     second=0.0,
     int8=False,
     licence="research only (UTKFace, All-Age-Faces)",

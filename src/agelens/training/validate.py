@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 BANDS = NAMED["fairface"].close(OLDEST_LABEL)
 
 
-DECODE = "median"
+DECODE = "year"
 """How the models that we make tell years. A calibrated distribution is wide and leans to the older side; its mean moves
-with its width, its median does not."""
+with its width, its median does not. Labels are whole years, and so is the median of a distribution over them."""
 
 
 def measure(

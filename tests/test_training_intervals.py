@@ -1,0 +1,157 @@
+"""Intervals hold what they state on faces that they were not fitted on: of all, and of each part."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from agelens.modelspec import IntervalLevel
+from agelens.training.calibrate import decode_years
+from agelens.training.intervals import (
+    AGE_CUTS,
+    COVERAGE,
+    IN_PARTS,
+    LEAST_FACES,
+    MOST_FACES,
+    Labels,
+    choose_known,
+    conformal_level,
+    cut_kinds,
+    cut_parts,
+    fit_levels,
+    places_of,
+)
+from stand_in import make_spec
+
+Floats = NDArray[np.float64]
+
+
+@dataclass
+class People:
+    """Made-up answers about people, and their labels."""
+
+    answers: Floats
+    ages: Floats
+    labels: Labels
+
+    def measure(self, levels: tuple[IntervalLevel, ...], decode: str) -> tuple[NDArray[np.bool_], Floats]:
+        """Which ages the intervals hold, and how much of the distribution lies inside."""
+        spec = make_spec(levels=levels)
+        found = [spec.level_for(years, "male") for years in decode_years(self.answers, decode)]
+        lower, upper = np.array([each.lower for each in found]), np.array([each.upper for each in found])
+        places = places_of(self.answers)[np.arange(len(self.ages)), self.ages.astype(int)]
+        return (lower - 1e-6 <= places) & (places <= upper + 1e-6), upper - lower
+
+
+def make_people(count: int, seed: int, *, banded: bool = False) -> People:
+    """Answers as normal distributions, 4 years wide, about ages; people of 15 to 19 look 3 to 15 years older."""
+    rng = np.random.default_rng(seed)
+    ages = rng.integers(10, 70, count).astype(float)
+    seen = ages + rng.normal(0, 4, count) + (ages >= 15) * (ages < 20) * rng.uniform(3, 15, count)
+    answers = np.exp(-(((np.arange(101)[None] - seen[:, None]) / 4) ** 2) / 2)
+    answers /= answers.sum(axis=1, keepdims=True)
+    low, high = (ages // 10 * 10, ages // 10 * 10 + 9) if banded else (ages, ages)
+    return People(answers, ages, Labels(low, high, np.full(count, "made up"), (rng.integers(0, 2, count),)))
+
+
+@pytest.mark.parametrize("decode", ["mean", "median", "year"])
+def test_intervals_hold_what_they_state_of_all_and_of_each_part(decode: str) -> None:
+    learned, fresh = make_people(3000, 1), make_people(6000, 2)
+    levels = fit_levels(learned.answers, decode_years(learned.answers, decode), learned.labels)
+    held, _ = fresh.measure(levels, decode)
+    assert COVERAGE - 0.018 < held.mean() < 0.95
+    for decade in range(10, 70, 10):
+        rows = fresh.ages // 10 * 10 == decade
+        assert held[rows].mean() > IN_PARTS - 0.025, decade
+
+
+def test_both_ends_are_chosen_by_themselves() -> None:
+    people = make_people(3000, 1)
+    levels = fit_levels(people.answers, decode_years(people.answers, "year"), people.labels)
+    twenties = next(level for level in levels if level.covers(24, "any"))
+    # Many who look 24 are younger by much, and nobody is older by more than the answers' own width.
+    assert twenties.lower < 0.02
+    assert 1 - twenties.upper > 3 * twenties.lower
+
+
+def test_central_intervals_of_the_same_coverage_are_wider() -> None:
+    people = make_people(3000, 1)
+    years = decode_years(people.answers, "year")
+    held, inside = people.measure(fit_levels(people.answers, years, people.labels), "year")
+    places = places_of(people.answers)[np.arange(3000), people.ages.astype(int)]
+    central = conformal_level(np.abs(2 * places - 1), float(held.mean()))
+    assert inside.mean() < central - 0.01
+
+
+def test_a_band_counts_by_how_likely_its_years_are() -> None:
+    learned, fresh = make_people(3000, 1, banded=True), make_people(6000, 2)
+    levels = fit_levels(learned.answers, decode_years(learned.answers, "year"), learned.labels)
+    held, _ = fresh.measure(levels, "year")
+    assert held.mean() == pytest.approx(COVERAGE, abs=0.05)
+
+
+@pytest.mark.parametrize("count", [1, 9, LEAST_FACES - 1])
+def test_few_faces_give_one_central_interval(count: int) -> None:
+    people = make_people(count, 3)
+    levels = fit_levels(people.answers, decode_years(people.answers, "year"), people.labels)
+    (level,) = levels
+    assert level.lower == pytest.approx(1 - level.upper)
+    held, _ = people.measure(levels, "year")
+    assert held.mean() >= min(COVERAGE, (count - 0.5) / count)
+
+
+def test_unknown_ages_say_nothing() -> None:
+    people = make_people(900, 4)
+    years = decode_years(people.answers, "year")
+    half = np.arange(900) < 450
+    labels = people.labels
+    blank = Labels(np.where(half, labels.low, np.nan), labels.high, labels.dataset, labels.traits)
+    assert fit_levels(people.answers, years, blank) == fit_levels(people.answers[half], years[half], labels.of(half))
+
+
+@given(st.lists(st.floats(0, 100), min_size=LEAST_FACES, max_size=1200))
+@settings(max_examples=60, deadline=None)
+def test_every_age_has_one_kind_and_every_kind_enough_faces(years: list[float]) -> None:
+    kinds = list(cut_kinds(np.array(years)))
+    assert kinds[0][0] == AGE_CUTS[0]
+    assert kinds[-1][1] == AGE_CUTS[-1]
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(kinds))
+    assert np.array([rows for _, _, rows in kinds]).sum(axis=0).tolist() == [1] * len(years)
+    assert all(rows.sum() >= LEAST_FACES for _, _, rows in kinds)
+
+
+def test_parts_are_large_and_each_data_set_counts() -> None:
+    people = make_people(1000, 5)
+    dataset = np.where(np.arange(1000) < 40, "small", "large")
+    labels = Labels(people.labels.low, people.labels.high, dataset, people.labels.traits)
+    parts, wanted = cut_parts(labels)
+    sizes = parts.sum(axis=1)
+    assert sorted(sizes[wanted > 0.895]) == [40, 960]
+    assert (sizes[wanted < 0.895] >= LEAST_FACES).all()
+    assert len(parts) > 8
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.sampled_from([0.5, 0.8, 0.9, 0.95]))
+@settings(max_examples=200, deadline=None)
+def test_a_level_holds_the_share_of_the_faces_it_was_fitted_on(needed: list[float], coverage: float) -> None:
+    values = np.array(needed)
+    level = conformal_level(values, coverage)
+    rank = min(int(np.ceil((len(values) + 1) * coverage - 1e-9)), len(values))
+    assert level == np.sort(values)[rank - 1]
+
+
+def test_of_very_many_faces_enough_are_drawn() -> None:
+    count = MOST_FACES + 5000
+    low = np.where(np.arange(count) % 10 == 0, np.nan, 30.0)
+    known = choose_known(Labels(low, low, np.full(count, "made up")))
+    assert len(known) == MOST_FACES
+    assert (np.diff(known) > 0).all()
+    assert not np.isnan(low[known]).any()
+    few = choose_known(Labels(low[:50], low[:50], np.full(50, "made up")))
+    assert few.tolist() == [row for row in range(50) if row % 10]

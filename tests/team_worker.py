@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -22,7 +23,11 @@ from training_makers import make_lessons
 
 def count_group_threads() -> int:
     """Threads of this process that serve process groups; 0 where the system does not list them."""
-    return sum(path.read_text().strip() == "pt_gloo_runloop" for path in Path("/proc/self/task").glob("*/comm"))
+    count = 0
+    for path in Path("/proc/self/task").glob("*/comm"):
+        with suppress(OSError):  # it has ended since
+            count += path.read_text().strip() == "pt_gloo_runloop"
+    return count
 
 
 def main(out: str, batch: int, steps: int, optimiser: str) -> int:

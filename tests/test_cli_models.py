@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agelens.modelspec import DECODES
 from agelens.zoo import DEFAULT_MODEL, find_shipped, list_shipped
 from command import ROOT, run
 from stand_in import model_bytes, write_model
@@ -41,6 +42,12 @@ def test_show_of_a_model_without_calibration_says_so(tmp_path: Path) -> None:
     done = run("models", "show", write_model(tmp_path / "m.onnx", levels=(), notes=(), training_data=(), metrics={}))
     assert "NOT calibrated" in " ".join(done.stdout.split())
     assert not {"Limits:", "Trained on:", "Measured while it was made:"} & set(done.stdout.splitlines())
+
+
+@pytest.mark.parametrize(("decode", "said"), DECODES.items())
+def test_show_says_how_years_come_out(decode: str, said: str, tmp_path: Path) -> None:
+    done = run("models", "show", write_model(tmp_path / "m.onnx", decode=decode))
+    assert f"years are {said} of 101 probabilities" in " ".join(done.stdout.split())
 
 
 def test_show_has_the_figures_by_group_of_the_model_that_ships() -> None:

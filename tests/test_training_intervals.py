@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from agelens.estimate import read_quantile
 from agelens.modelspec import IntervalLevel
 from agelens.training.calibrate import decode_years
 from agelens.training.intervals import (
@@ -24,6 +25,7 @@ from agelens.training.intervals import (
     conformal_level,
     cut_kinds,
     cut_parts,
+    draw_folds,
     fit_levels,
     places_of,
 )
@@ -48,6 +50,11 @@ class People:
         places = places_of(self.answers)[np.arange(len(self.ages)), self.ages.astype(int)]
         return (lower - 1e-6 <= places) & (places <= upper + 1e-6), upper - lower
 
+    def width(self, row: int, level: IntervalLevel) -> float:
+        """Years from one end of an interval to the other."""
+        edges = np.concatenate([[0], np.cumsum(self.answers[row])])
+        return read_quantile(edges, level.upper) - read_quantile(edges, level.lower)
+
 
 def make_people(count: int, seed: int, *, banded: bool = False) -> People:
     """Answers as normal distributions, 4 years wide, about ages; people of 15 to 19 look 3 to 15 years older."""
@@ -57,7 +64,9 @@ def make_people(count: int, seed: int, *, banded: bool = False) -> People:
     answers = np.exp(-(((np.arange(101)[None] - seen[:, None]) / 4) ** 2) / 2)
     answers /= answers.sum(axis=1, keepdims=True)
     low, high = (ages // 10 * 10, ages // 10 * 10 + 9) if banded else (ages, ages)
-    return People(answers, ages, Labels(low, high, np.full(count, "made up"), (rng.integers(0, 2, count),)))
+    return People(
+        answers, ages, Labels(low, high, np.full(count, "made up"), np.full(count, -1), (rng.integers(0, 2, count),))
+    )
 
 
 @pytest.mark.parametrize("decode", ["mean", "median", "year"])
@@ -83,10 +92,13 @@ def test_both_ends_are_chosen_by_themselves() -> None:
 def test_central_intervals_of_the_same_coverage_are_wider() -> None:
     people = make_people(3000, 1)
     years = decode_years(people.answers, "year")
-    held, inside = people.measure(fit_levels(people.answers, years, people.labels), "year")
+    levels = fit_levels(people.answers, years, people.labels)
+    held, _ = people.measure(levels, "year")
     places = places_of(people.answers)[np.arange(3000), people.ages.astype(int)]
-    central = conformal_level(np.abs(2 * places - 1), float(held.mean()))
-    assert inside.mean() < central - 0.01
+    central = float(np.quantile(np.abs(2 * places - 1), held.mean()))
+    free = [people.width(row, next(each for each in levels if each.covers(years[row], "any"))) for row in range(3000)]
+    middle = [people.width(row, IntervalLevel.central(0, 200, "any", central)) for row in range(3000)]
+    assert np.mean(free) < np.mean(middle) - 0.3
 
 
 def test_a_band_counts_by_how_likely_its_years_are() -> None:
@@ -106,12 +118,25 @@ def test_few_faces_give_one_central_interval(count: int) -> None:
     assert held.mean() >= min(COVERAGE, (count - 0.5) / count)
 
 
+def test_few_bands_give_an_interval_as_wide_as_their_years() -> None:
+    answers = np.zeros((90, 101))
+    answers[:, 20:30] = 0.1
+    low = np.full(90, 20.0)
+    labels = Labels(low, low + 9, np.full(90, "made up"), np.full(90, -1))
+    (level,) = fit_levels(answers, decode_years(answers, "year"), labels)
+    assert level.upper - level.lower == pytest.approx(0.9, abs=0.051)  # each year holds a tenth
+    exact, banded = make_people(90, 6), make_people(90, 6, banded=True)
+    (known,) = fit_levels(exact.answers, decode_years(exact.answers, "year"), exact.labels)
+    (guessed,) = fit_levels(banded.answers, decode_years(banded.answers, "year"), banded.labels)
+    assert guessed.upper - guessed.lower > known.upper - known.lower - 0.1
+
+
 def test_unknown_ages_say_nothing() -> None:
     people = make_people(900, 4)
     years = decode_years(people.answers, "year")
     half = np.arange(900) < 450
     labels = people.labels
-    blank = Labels(np.where(half, labels.low, np.nan), labels.high, labels.dataset, labels.traits)
+    blank = replace(labels, low=np.where(half, labels.low, np.nan))
     assert fit_levels(people.answers, years, blank) == fit_levels(people.answers[half], years[half], labels.of(half))
 
 
@@ -126,22 +151,56 @@ def test_every_age_has_one_kind_and_every_kind_enough_faces(years: list[float]) 
     assert all(rows.sum() >= LEAST_FACES for _, _, rows in kinds)
 
 
-def test_parts_are_large_and_each_data_set_counts() -> None:
+def test_each_data_set_is_held() -> None:
+    """One of them is wider off than its answers say."""
+    rng = np.random.default_rng(7)
+    learned, fresh = make_people(2000, 1), make_people(6000, 2)
+    for people, few in ((learned, 400), (fresh, 1200)):
+        moved = np.roll(np.arange(101), 6)
+        rows = np.flatnonzero(np.arange(len(people.ages)) < few)
+        rows = rows[rng.random(few) < 0.5]
+        people.answers[rows] = people.answers[rows][:, moved]
+        people.labels = replace(people.labels, dataset=np.where(np.arange(len(people.ages)) < few, "hard", "easy"))
+    levels = fit_levels(learned.answers, decode_years(learned.answers, "year"), learned.labels)
+    held, _ = fresh.measure(levels, "year")
+    for name in ("hard", "easy"):
+        assert held[fresh.labels.dataset == name].mean() > COVERAGE - 0.03, name
+
+
+def test_an_odd_face_of_a_tiny_data_set_decides_nothing() -> None:
+    people = make_people(600, 8)
+    people.ages[0], people.answers[0] = 5, people.answers[int(np.argmax(people.ages))]
+    labels = replace(people.labels, low=people.ages.copy(), high=people.ages.copy())
+    years = decode_years(people.answers, "year")
+    alone = replace(labels, dataset=np.where(np.arange(600) == 0, "odd", "made up"))
+    assert all(level.lower > 0 for level in fit_levels(people.answers, years, alone))
+
+
+def test_parts_are_large_and_faces_of_small_sets_count_with_all() -> None:
     people = make_people(1000, 5)
     dataset = np.where(np.arange(1000) < 40, "small", "large")
-    labels = Labels(people.labels.low, people.labels.high, dataset, people.labels.traits)
-    parts, wanted = cut_parts(labels)
+    parts, wanted = cut_parts(replace(people.labels, dataset=dataset))
     sizes = parts.sum(axis=1)
-    assert sorted(sizes[wanted > 0.895]) == [40, 960]
-    assert (sizes[wanted < 0.895] >= LEAST_FACES).all()
+    assert sorted(sizes[wanted >= COVERAGE]) == [960, 1000]
+    assert (sizes >= LEAST_FACES).all()
     assert len(parts) > 8
+    same, _ = cut_parts(replace(people.labels, traits=(np.full(1000, ""), *people.labels.traits)))
+    assert len(same) == len(cut_parts(people.labels)[0])
+
+
+def test_faces_of_a_person_share_a_fold() -> None:
+    group = np.array([3, 3, -1, 5, -1, 5, 3, -1] * 50)
+    folds = draw_folds(group)
+    assert len(set(folds[group == 3].tolist())) == 1
+    assert sorted(set(folds[group < 0].tolist())) == [0, 1, 2, 3]
+    assert np.bincount(folds[group < 0]).min() > 20
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.sampled_from([0.5, 0.8, 0.9, 0.95]))
 @settings(max_examples=200, deadline=None)
 def test_a_level_holds_the_share_of_the_faces_it_was_fitted_on(needed: list[float], coverage: float) -> None:
     values = np.array(needed)
-    level = conformal_level(values, coverage)
+    level = conformal_level(values[:, None], np.ones((len(values), 1)), coverage)
     rank = min(int(np.ceil((len(values) + 1) * coverage - 1e-9)), len(values))
     assert level == np.sort(values)[rank - 1]
 
@@ -149,9 +208,10 @@ def test_a_level_holds_the_share_of_the_faces_it_was_fitted_on(needed: list[floa
 def test_of_very_many_faces_enough_are_drawn() -> None:
     count = MOST_FACES + 5000
     low = np.where(np.arange(count) % 10 == 0, np.nan, 30.0)
-    known = choose_known(Labels(low, low, np.full(count, "made up")))
+    labels = Labels(low, low, np.full(count, "made up"), np.full(count, -1))
+    known = choose_known(labels)
     assert len(known) == MOST_FACES
     assert (np.diff(known) > 0).all()
     assert not np.isnan(low[known]).any()
-    few = choose_known(Labels(low[:50], low[:50], np.full(50, "made up")))
+    few = choose_known(labels.of(np.arange(50)))
     assert few.tolist() == [row for row in range(50) if row % 10]

@@ -21,7 +21,12 @@ AGE_BINS = 101
 INPUT = "crops"
 AGE_OUTPUT = "age_probabilities"
 GENDER_OUTPUT = "female_probability"
-DECODES = ("mean", "median", "year")
+DECODES = {
+    "mean": "the mean",
+    "median": "the median",
+    "year": "the whole year that the median lies in",
+}
+"""How years come out of a distribution, and how to say so."""
 INTERFACE: dict[str, Any] = {
     "input": {"name": INPUT, "layout": "NHWC", "type": "uint8", "colour": "RGB"},
     "age": {"output": AGE_OUTPUT, "bins": [0, AGE_BINS - 1]},
@@ -62,7 +67,7 @@ class IntervalLevel:
         return self.low <= years < self.high and self.gender in ("any", gender)
 
     def to_list(self) -> list[float | str]:
-        return [self.low, self.high, self.gender, round(self.lower, 4), round(self.upper, 4)]
+        return [self.low, self.high, self.gender, _shorten(self.lower), round(1 - _shorten(1 - self.upper), 7)]
 
     @staticmethod
     def from_list(values: Sequence[Any]) -> IntervalLevel:
@@ -72,6 +77,11 @@ class IntervalLevel:
             return IntervalLevel.central(float(low), float(high), gender, float(ends[0]))
         lower, upper = ends
         return IntervalLevel(float(low), float(high), gender, float(lower), float(upper))
+
+
+def _shorten(tail: float) -> float:
+    """A share outside of an interval; of a small one every digit counts."""
+    return round(tail, 4 if tail >= 1e-3 else 7)
 
 
 @dataclass(frozen=True, slots=True)

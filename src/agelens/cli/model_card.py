@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from agelens.modelspec import DECODES
+
 WIDTH: Final = 80
 NOT_ASCII: Final = "±−"
 _ASCII: Final = str.maketrans({"±": "~", "−": "-"})
@@ -49,7 +51,7 @@ def _facts(card: Mapping[str, Any]) -> Iterator[str]:
         size = f"RGB, {crop['size']} x {crop['size']} pixels"
         yield from _fact("crop", f"{size}; the eyes {apart} of a side apart, {below} of it below the top")
     if tasks := card.get("tasks"):
-        years = f"years are the {card['age']['decode']} of 101 probabilities"
+        years = f"years are {DECODES[card['age']['decode']]} of 101 probabilities"
         yield from _fact("answers", f"{' and '.join(tasks)}; {years}")
         yield from _fact("interval", _interval(card))
 

@@ -11,6 +11,7 @@ from agelens.evaluation.figures import write_number
 from agelens.evaluation.markdown import describe_data, warnings, write_rows, write_table
 from agelens.evaluation.plots import standalone
 from agelens.evaluation.tables import DEFINITIONS, Table, list_tables, summarise_models
+from agelens.modelspec import DECODES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -84,7 +85,7 @@ def _facts(spec: ModelSpec, sha256: str, size: int) -> Iterator[str]:
         f"- sees: RGB crops of {spec.crop.size} pixels, eyes {spec.crop.eye_distance:g} of the side apart,"
         f" {spec.crop.eye_height:g} of it below the top"
     )
-    yield f"- answers: {' and '.join(spec.tasks)}; years by the {spec.decode} of 101 probabilities"
+    yield f"- answers: {' and '.join(spec.tasks)}; years are {DECODES[spec.decode]} of 101 probabilities"
     if spec.levels:
         yield f"- promises: {spec.coverage:.0%} of the ages inside the interval"
 

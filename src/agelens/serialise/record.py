@@ -7,8 +7,9 @@ A row is one face: the names of the record joined by `_`, in the order of `COLUM
 error, gives one row whose face columns are empty. `face` counts from 0, as the list `faces` does, so that rows, crops
 and `faces[n]` join without adding one.
 
-Years are the middle of the whole distribution of ages (the mean or the median, as the model says), the group is the one
-that holds most of it: where the distribution is broad or leans to one side, years may lie outside the group.
+Years are the middle of the whole distribution of ages (its mean, its median or the whole year of that, as the model
+says), the group is the one that holds most of it: where the distribution is broad or leans to one side, years may lie
+outside the group.
 """
 
 from __future__ import annotations

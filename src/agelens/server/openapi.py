@@ -36,7 +36,7 @@ RECORD: Final[dict[str, Any]] = {
             "detection_score": 0.98,
             "landmarks": [[430.1, 160.2], [471.9, 158.8], [452.0, 184.4], [434.6, 209.1], [469.3, 207.7]],
             "age": {
-                "years": 31.4,
+                "years": 31.0,
                 "low": 24.0,
                 "high": 39.5,
                 "coverage": 0.9,

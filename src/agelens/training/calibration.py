@@ -54,6 +54,8 @@ def fit_calibration(
     )
     if lessons.age_known is not None:
         low, high = (np.where(lessons.age_known[rows], values, np.nan) for values in (low, high))
+    # A mean of many guesses is a fraction of a year; distributions are of whole years.
+    low, high = np.rint(low), np.rint(high)
     temperature, scale, shift = 1.0, 1.0, 0.0
     if task != "age" and int((~np.isnan(female)).sum()) >= LEAST:
         scale, shift = fit_gender(genders, female)
@@ -64,6 +66,6 @@ def fit_calibration(
         temperature = fit_age_temperature(ages, low, high)
     probabilities = year_probabilities(network, ages, temperature)
     crops = lessons.crops
-    labels = Labels(low, high, crops.dataset[rows], (crops.female[rows], crops.race[rows]))
+    labels = Labels(low, high, crops.dataset[rows], crops.group[rows], (crops.female[rows], crops.race[rows]))
     levels = fit_levels(probabilities, decode_years(probabilities, decode), labels)
     return Calibration(temperature, scale, shift, levels)

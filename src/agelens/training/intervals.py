@@ -12,7 +12,6 @@ conformal prediction.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -42,8 +41,8 @@ TAILS = np.concatenate([[0.0], np.geomspace(1e-5, 0.08, 60)])
 """Shares of a distribution that may lie outside of an interval on one side. Where more may, other data sets than those
 it was fitted on are held less often; where less may not, a network that is too sure of itself can't be held."""
 ROUNDS = 300
-DEAR = 100.0
-"""What a missed age costs at first, in years of an interval's width."""
+DEAR, CHEAP = 100.0, 1.0
+"""What a missed age of a whole data set and one of another part cost at first, in years of an interval's width."""
 SHORT = 0.0005
 """Coverage that may be missing."""
 FOLDS = 4
@@ -59,17 +58,19 @@ class Labels:
         low: First year that the label allows, shape (N,), NaN where unknown.
         high: Last year.
         dataset: Where it comes from, shape (N,).
+        group: Number of the person or of the near-duplicates, shape (N,); -1: nobody else's.
         traits: Further labels that make parts, such as gender and race, shape (N,) each.
     """
 
     low: Floats
     high: Floats
     dataset: NDArray[np.generic]
+    group: NDArray[np.int64]
     traits: tuple[NDArray[np.generic], ...] = ()
 
     def of(self, rows: Rows | NDArray[np.int64]) -> Labels:
         traits = tuple(trait[rows] for trait in self.traits)
-        return Labels(self.low[rows], self.high[rows], self.dataset[rows], traits)
+        return Labels(self.low[rows], self.high[rows], self.dataset[rows], self.group[rows], traits)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,11 +116,11 @@ def fit_levels(probabilities: Floats, years: Floats, labels: Labels) -> tuple[In
     probabilities, years, labels = probabilities[known], years[known], labels.of(known)
     weights = band_weights(probabilities, labels.low, labels.high)
     if len(years) < LEAST_FACES:
-        level = conformal_level(np.abs(2 * (weights * places_of(probabilities)).sum(axis=1) - 1), COVERAGE)
+        level = conformal_level(np.abs(2 * places_of(probabilities) - 1), weights, COVERAGE)
         return (IntervalLevel.central(0, 200, "any", level),)
     faces = Faces(*chances_outside(probabilities, weights), *read_ends(probabilities), years, labels)
     # The narrowest ends for these faces are a little too narrow for others, the more so the fewer there are.
-    spare = next((each for each in SPARES if held_out(faces, each) >= COVERAGE), SPARES[-1])
+    spare = next((each for each in SPARES if lacks(faces, each) <= 0), SPARES[-1])
     return choose_ends(faces, spare)
 
 
@@ -129,14 +130,28 @@ def choose_known(labels: Labels) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(0).permutation(known)[:MOST_FACES])
 
 
-def held_out(faces: Faces, spare: float) -> float:
-    """The share of ages that intervals hold that were fitted to the other parts of the faces."""
-    part = np.random.default_rng(0).permutation(len(faces.years)) % FOLDS
-    outside = 0.0
+def lacks(faces: Faces, spare: float) -> float:
+    """How much too rarely ages are held by intervals that were fitted to other faces: of all or of one data set.
+
+    Of a data set, a standard error is not counted, or of several one would be found that lacks something by chance.
+    """
+    part, outside = draw_folds(faces.labels.group), np.zeros(len(faces.years))
     for fold in range(FOLDS):
         rows = part == fold
-        outside += float(measure_outside(faces.of(rows), choose_ends(faces.of(~rows), spare)).sum())
-    return 1 - outside / len(faces.years)
+        outside[rows] = measure_outside(faces.of(rows), choose_ends(faces.of(~rows), spare))
+    missed = 1 - COVERAGE
+    sets = [outside[faces.labels.dataset == name] for name in large_sets(faces.labels)]
+    errors = [float(np.sqrt(missed * COVERAGE / len(each))) for each in sets]
+    lacking = [float(each.mean()) - missed - error for each, error in zip(sets, errors, strict=True)]
+    return max([float(outside.mean()) - missed, *lacking])
+
+
+def draw_folds(group: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The part of each face, 0 to `FOLDS` - 1; faces of a group share one."""
+    alone = group < 0
+    names = np.where(alone, group.max(initial=0) + 1 + np.arange(len(group)), group)
+    _, place = np.unique(names, return_inverse=True)
+    return np.random.default_rng(0).permutation(int(place.max(initial=0)) + 1)[place] % FOLDS
 
 
 def measure_outside(faces: Faces, levels: tuple[IntervalLevel, ...]) -> Floats:
@@ -153,32 +168,30 @@ def choose_ends(faces: Faces, spare: float) -> tuple[IntervalLevel, ...]:
     """The narrowest intervals that hold what is wanted of all parts of these faces, and a little more."""
     kinds = list(cut_kinds(faces.years))
     parts, wanted = cut_parts(faces.labels)
-    prices = np.where(wanted >= COVERAGE, DEAR, 1.0)
-    wanted = np.minimum(wanted + spare, 1.0)
+    prices = np.where(wanted >= COVERAGE, DEAR, CHEAP)
+    wanted, sizes = np.minimum(wanted + spare, 1.0), parts.sum(axis=1)
+    below, above = ([table[rows] for _, _, rows in kinds] for table in (faces.below, faces.above))
+    lows, highs = ([table[rows].sum(axis=0) for _, _, rows in kinds] for table in (faces.lows, faces.highs))
     best: tuple[float, float] = (np.inf, np.inf)
     chosen: list[tuple[int, int]] = []
     for round_ in range(ROUNDS):
         price = parts.T @ prices
-        ends = [
-            (
-                int(np.argmin(price[rows] @ faces.below[rows] - faces.lows[rows].sum(axis=0))),
-                int(np.argmin(price[rows] @ faces.above[rows] + faces.highs[rows].sum(axis=0))),
-            )
-            for _, _, rows in kinds
-        ]
-        outside, width = np.zeros(len(faces.years)), 0.0
-        for (_, _, rows), (below, above) in zip(kinds, ends, strict=True):
-            outside[rows] = faces.below[rows, below] + faces.above[rows, above]
-            width += float((faces.highs[rows, above] - faces.lows[rows, below]).sum())
-        lacking = wanted - (1 - parts @ outside / parts.sum(axis=1))
+        ends, outside, width = [], np.zeros(len(faces.years)), 0.0
+        for place, (_, _, rows) in enumerate(kinds):
+            first = int(np.argmin(price[rows] @ below[place] - lows[place]))
+            last = int(np.argmin(price[rows] @ above[place] + highs[place]))
+            ends.append((first, last))
+            outside[rows] = below[place][:, first] + above[place][:, last]
+            width += float(highs[place][last] - lows[place][first])
+        lacking = wanted - (1 - parts @ outside / sizes)
         rank = (max(float(lacking.max()), SHORT), width)
         if rank < best:
             best, chosen = rank, ends
         # Rates fall, so that the prices settle.
         prices = np.clip(prices * np.exp(np.clip(lacking * 40, -1, 1) * (1 - round_ / ROUNDS)), 1e-3, 1e5)
     return tuple(
-        IntervalLevel(low, high, "any", float(TAILS[below]), float(1 - TAILS[above]))
-        for (low, high, _), (below, above) in zip(kinds, chosen, strict=True)
+        IntervalLevel(low, high, "any", float(TAILS[first]), float(1 - TAILS[last]))
+        for (low, high, _), (first, last) in zip(kinds, chosen, strict=True)
     )
 
 
@@ -216,7 +229,7 @@ def read_ends(probabilities: Floats) -> tuple[Floats, Floats]:
 
 
 def cut_kinds(years: Floats) -> Iterator[tuple[float, float, Rows]]:
-    """Kinds of faces: first and last predicted year, and which faces; all years belong to one."""
+    """Kinds of faces: from which predicted year on, below which, and which faces; all years belong to one."""
     start, left = AGE_CUTS[0], len(years)
     for end in AGE_CUTS[1:]:
         rows = (years >= start) & (years < end)
@@ -227,24 +240,43 @@ def cut_kinds(years: Floats) -> Iterator[tuple[float, float, Rows]]:
 
 
 def cut_parts(labels: Labels) -> tuple[Floats, Floats]:
-    """Parts of the faces whose ages must be held: membership (P, N), 0 or 1, and the share that is wanted (P,)."""
+    """Parts of the faces whose ages must be held: membership (P, N), 0 or 1, and the share that is wanted (P,).
+
+    Each data set, and of each the parts by age and by other labels. Faces of sets that are too small to be one count in
+    a part that holds all faces.
+    """
     ages = np.where(labels.low == labels.high, labels.low // DECADE * DECADE, labels.low)
-    traits: list[list[NDArray[np.generic]]] = [[], [ages]]
-    traits += [[*others, trait] for trait in labels.traits for others in ([], [ages])]
-    parts, wanted = [], []
-    for named, shared in itertools.product(np.unique(labels.dataset), traits):
-        of_set = labels.dataset == named
-        keys = np.array([" ".join(map(str, key)) for key in zip(*shared, strict=True)]) if shared else of_set
-        for key in np.unique(keys[of_set]):
-            rows = of_set & (keys == key)
-            count = int(rows.sum())
-            if count >= LEAST_FACES or not shared:
-                parts.append(rows.astype(float))
-                wanted.append(min((IN_PARTS if shared else COVERAGE) * (1 + 1 / count), 1.0))
-    return np.stack(parts), np.array(wanted)
+    sets = [labels.dataset == name for name in large_sets(labels)]
+    wholes = sets if sum(int(rows.sum()) for rows in sets) == len(ages) else [np.ones(len(ages), bool), *sets]
+    rows_of, wanted = list(wholes), [COVERAGE] * len(wholes)
+    for of_set in sets:
+        varied = [trait for trait in labels.traits if len(np.unique(trait[of_set])) > 1]
+        for shared in ([ages], *([*others, trait] for trait in varied for others in ([], [ages]))):
+            keys = np.array([" ".join(map(str, key)) for key in zip(*shared, strict=True)])
+            for key in np.unique(keys[of_set]):
+                rows = of_set & (keys == key)
+                if rows.sum() >= LEAST_FACES:
+                    rows_of.append(rows)
+                    wanted.append(IN_PARTS)
+    parts = np.stack(rows_of).astype(float)
+    return parts, np.minimum(np.array(wanted) * (1 + 1 / parts.sum(axis=1)), 1.0)
 
 
-def conformal_level(needed: Floats, coverage: float) -> float:
-    """The central share that held the wanted share of calibration faces, with the finite-sample correction."""
-    rank = min(int(np.ceil((len(needed) + 1) * coverage)), len(needed))
-    return float(np.sort(needed)[rank - 1])
+def large_sets(labels: Labels) -> list[str]:
+    """Names of the data sets with enough faces to be a part."""
+    names, sizes = np.unique(labels.dataset, return_counts=True)
+    return [str(name) for name in names[sizes >= LEAST_FACES]]
+
+
+def conformal_level(needed: Floats, weights: Floats, coverage: float) -> float:
+    """The central share that held the wanted share of calibration faces, with the finite-sample correction.
+
+    Args:
+        needed: The least share that holds each year of each face, shape (N, 101).
+        weights: How likely each year is, given the label; a face's sum to one.
+        coverage: What share is wanted.
+    """
+    order = np.argsort(needed, axis=None)
+    held = np.cumsum(weights.ravel()[order])
+    rank = min((len(needed) + 1) * coverage, held[-1])
+    return float(needed.ravel()[order][np.searchsorted(held, rank - 1e-9)])

@@ -27,7 +27,8 @@ def expect_elders(network: FaceNetwork, times: float) -> None:
 
     Args:
         network: Whose.
-        times: How many times as common people of 70 years and more are expected to be; 1 leaves the network alone.
+        times: How many times as common people well over 70 are expected to be (of six, a person of 70 gets four); 1
+            leaves the network alone. The temperature of calibration comes after it, and divides its logarithm.
     """
     years = torch.arange(len(network.age.bias), dtype=torch.float32)
     shift = math.log(times) * torch.sigmoid((years - OLD) / SLOPE)

@@ -20,7 +20,7 @@ from agelens.training.intervals import (
     IN_PARTS,
     LEAST_FACES,
     MOST_FACES,
-    Labels,
+    AgeLabels,
     choose_known,
     conformal_level,
     cut_kinds,
@@ -40,7 +40,7 @@ class People:
 
     answers: Floats
     ages: Floats
-    labels: Labels
+    labels: AgeLabels
 
     def measure(self, levels: tuple[IntervalLevel, ...], decode: str) -> tuple[NDArray[np.bool_], Floats]:
         """Which ages the intervals hold, and how much of the distribution lies inside."""
@@ -65,7 +65,7 @@ def make_people(count: int, seed: int, *, banded: bool = False) -> People:
     answers /= answers.sum(axis=1, keepdims=True)
     low, high = (ages // 10 * 10, ages // 10 * 10 + 9) if banded else (ages, ages)
     return People(
-        answers, ages, Labels(low, high, np.full(count, "made up"), np.full(count, -1), (rng.integers(0, 2, count),))
+        answers, ages, AgeLabels(low, high, np.full(count, "made up"), np.full(count, -1), (rng.integers(0, 2, count),))
     )
 
 
@@ -122,7 +122,7 @@ def test_few_bands_give_an_interval_as_wide_as_their_years() -> None:
     answers = np.zeros((90, 101))
     answers[:, 20:30] = 0.1
     low = np.full(90, 20.0)
-    labels = Labels(low, low + 9, np.full(90, "made up"), np.full(90, -1))
+    labels = AgeLabels(low, low + 9, np.full(90, "made up"), np.full(90, -1))
     (level,) = fit_levels(answers, decode_years(answers, "year"), labels)
     assert level.upper - level.lower == pytest.approx(0.9, abs=0.051)  # each year holds a tenth
     exact, banded = make_people(90, 6), make_people(90, 6, banded=True)
@@ -179,12 +179,12 @@ def test_an_odd_face_of_a_tiny_data_set_decides_nothing() -> None:
 def test_parts_are_large_and_faces_of_small_sets_count_with_all() -> None:
     people = make_people(1000, 5)
     dataset = np.where(np.arange(1000) < 40, "small", "large")
-    parts, wanted = cut_parts(replace(people.labels, dataset=dataset))
+    parts, wanted, _ = cut_parts(replace(people.labels, dataset=dataset))
     sizes = parts.sum(axis=1)
     assert sorted(sizes[wanted >= COVERAGE]) == [960, 1000]
     assert (sizes >= LEAST_FACES).all()
     assert len(parts) > 8
-    same, _ = cut_parts(replace(people.labels, traits=(np.full(1000, ""), *people.labels.traits)))
+    same, _, _ = cut_parts(replace(people.labels, traits=(np.full(1000, ""), *people.labels.traits)))
     assert len(same) == len(cut_parts(people.labels)[0])
 
 
@@ -194,6 +194,7 @@ def test_faces_of_a_person_share_a_fold() -> None:
     assert len(set(folds[group == 3].tolist())) == 1
     assert sorted(set(folds[group < 0].tolist())) == [0, 1, 2, 3]
     assert np.bincount(folds[group < 0]).min() > 20
+    assert np.bincount(draw_folds(np.full(200, 7))).min() > 20, "one person alone is cut by faces"
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.sampled_from([0.5, 0.8, 0.9, 0.95]))
@@ -208,7 +209,7 @@ def test_a_level_holds_the_share_of_the_faces_it_was_fitted_on(needed: list[floa
 def test_of_very_many_faces_enough_are_drawn() -> None:
     count = MOST_FACES + 5000
     low = np.where(np.arange(count) % 10 == 0, np.nan, 30.0)
-    labels = Labels(low, low, np.full(count, "made up"), np.full(count, -1))
+    labels = AgeLabels(low, low, np.full(count, "made up"), np.full(count, -1))
     known = choose_known(labels)
     assert len(known) == MOST_FACES
     assert (np.diff(known) > 0).all()

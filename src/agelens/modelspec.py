@@ -126,8 +126,10 @@ class ModelSpec:
 
     def level_for(self, years: float, gender: str) -> IntervalLevel:
         """Where the interval of such a face begins and ends."""
-        fitting = (level for level in self.levels if level.covers(years, gender))
-        return next(fitting, IntervalLevel.central(0, 200, "any", self.coverage))
+        for level in self.levels:
+            if level.covers(years, gender):
+                return level
+        return IntervalLevel.central(0, 200, "any", self.coverage)
 
     def to_json(self) -> str:
         return json.dumps(

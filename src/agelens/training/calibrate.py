@@ -48,11 +48,15 @@ def softmax(logits: Floats) -> Floats:
     return np.asarray(raised / raised.sum(axis=-1, keepdims=True))
 
 
+def mark_band(low: Floats, high: Floats) -> NDArray[np.bool_]:
+    """Which years lie in each band, shape (N, 101); the last means that and more."""
+    years = np.arange(AGE_BINS)[None]
+    return np.asarray((years >= np.minimum(low, AGE_BINS - 1)[:, None]) & (years <= high[:, None]))
+
+
 def band_likelihood(probabilities: Floats, low: Floats, high: Floats) -> Floats:
     """Probability mass inside each band, shape (N,)."""
-    years = np.arange(AGE_BINS)[None]
-    inside = (years >= np.minimum(low, AGE_BINS - 1)[:, None]) & (years <= high[:, None])
-    return np.asarray((probabilities * inside).sum(axis=1))
+    return np.asarray((probabilities * mark_band(low, high)).sum(axis=1))
 
 
 def fit_age_temperature(age_logits: Floats, low: Floats, high: Floats) -> float:
@@ -84,5 +88,9 @@ def fit_gender(logits: Floats, female: Floats) -> tuple[float, float]:
 
 def decode_years(probabilities: Floats, decode: str) -> Floats:
     """The age that prediction tells of each distribution (N, 101), shape (N,); see `read_years`."""
-    edges = np.concatenate([np.zeros((len(probabilities), 1)), np.cumsum(probabilities, axis=1)], axis=1)
-    return np.array([read_years(each, decode) for each in edges])
+    return np.array([read_years(each, decode) for each in edges_of(probabilities)])
+
+
+def edges_of(probabilities: Floats) -> Floats:
+    """Cumulative probabilities at the edges of the years, shape (N, 102), as `estimate.read_quantile` wants them."""
+    return np.concatenate([np.zeros((len(probabilities), 1)), np.cumsum(probabilities, axis=1)], axis=1)

@@ -13,7 +13,7 @@ from agelens.training.calibrate import (
     fit_gender,
     softmax,
 )
-from agelens.training.intervals import Labels, fit_levels
+from agelens.training.intervals import AgeLabels, fit_levels
 from agelens.training.judge import collect
 
 if TYPE_CHECKING:
@@ -66,6 +66,6 @@ def fit_calibration(
         temperature = fit_age_temperature(ages, low, high)
     probabilities = year_probabilities(network, ages, temperature)
     crops = lessons.crops
-    labels = Labels(low, high, crops.dataset[rows], crops.group[rows], (crops.female[rows], crops.race[rows]))
+    labels = AgeLabels(low, high, crops.dataset[rows], crops.group[rows], (crops.female[rows], crops.race[rows]))
     levels = fit_levels(probabilities, decode_years(probabilities, decode), labels)
     return Calibration(temperature, scale, shift, levels)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agelens.modelspec import AGE_BINS, IntervalLevel
+from agelens.training.calibrate import edges_of, mark_band
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,7 +52,7 @@ SPARES = (0.0, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Labels:
+class AgeLabels:
     """What is known of the calibration faces.
 
     Attributes:
@@ -68,9 +69,9 @@ class Labels:
     group: NDArray[np.int64]
     traits: tuple[NDArray[np.generic], ...] = ()
 
-    def of(self, rows: Rows | NDArray[np.int64]) -> Labels:
+    def of(self, rows: Rows | NDArray[np.int64]) -> AgeLabels:
         traits = tuple(trait[rows] for trait in self.traits)
-        return Labels(self.low[rows], self.high[rows], self.dataset[rows], self.group[rows], traits)
+        return AgeLabels(self.low[rows], self.high[rows], self.dataset[rows], self.group[rows], traits)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,7 +92,7 @@ class Faces:
     lows: Floats
     highs: Floats
     years: Floats
-    labels: Labels
+    labels: AgeLabels
 
     def of(self, rows: Rows) -> Faces:
         return Faces(
@@ -104,7 +105,24 @@ class Faces:
         )
 
 
-def fit_levels(probabilities: Floats, years: Floats, labels: Labels) -> tuple[IntervalLevel, ...]:
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Where the intervals of one kind of face begin and end.
+
+    Attributes:
+        low: First predicted year of the kind.
+        high: Predicted years of the kind are lower.
+        below: Place in `TAILS` of the share below.
+        above: Place of the share above.
+    """
+
+    low: float
+    high: float
+    below: int
+    above: int
+
+
+def fit_levels(probabilities: Floats, years: Floats, labels: AgeLabels) -> tuple[IntervalLevel, ...]:
     """Both ends of the intervals of each kind of face.
 
     Args:
@@ -121,10 +139,13 @@ def fit_levels(probabilities: Floats, years: Floats, labels: Labels) -> tuple[In
     faces = Faces(*chances_outside(probabilities, weights), *read_ends(probabilities), years, labels)
     # The narrowest ends for these faces are a little too narrow for others, the more so the fewer there are.
     spare = next((each for each in SPARES if lacks(faces, each) <= 0), SPARES[-1])
-    return choose_ends(faces, spare)
+    return tuple(
+        IntervalLevel(each.low, each.high, "any", float(TAILS[each.below]), float(1 - TAILS[each.above]))
+        for each in choose_ends(faces, spare)
+    )
 
 
-def choose_known(labels: Labels) -> NDArray[np.int64]:
+def choose_known(labels: AgeLabels) -> NDArray[np.int64]:
     """Faces whose age is known, by lot where there are more than enough, in order."""
     known = np.flatnonzero(~np.isnan(labels.low))
     return np.sort(np.random.default_rng(0).permutation(known)[:MOST_FACES])
@@ -147,40 +168,38 @@ def lacks(faces: Faces, spare: float) -> float:
 
 
 def draw_folds(group: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The part of each face, 0 to `FOLDS` - 1; faces of a group share one."""
-    alone = group < 0
+    """The part of each face, 0 to `FOLDS` - 1; faces of a group share one, unless all are of one group."""
+    alone = (group < 0) | (group == group[0]).all()
     names = np.where(alone, group.max(initial=0) + 1 + np.arange(len(group)), group)
     _, place = np.unique(names, return_inverse=True)
     return np.random.default_rng(0).permutation(int(place.max(initial=0)) + 1)[place] % FOLDS
 
 
-def measure_outside(faces: Faces, levels: tuple[IntervalLevel, ...]) -> Floats:
+def measure_outside(faces: Faces, ends: list[Ends]) -> Floats:
     """How likely each age is not held, shape (N,)."""
     outside = np.zeros(len(faces.years))
-    for level in levels:
-        rows = (faces.years >= level.low) & (faces.years < level.high)
-        below, above = np.searchsorted(TAILS, level.lower - 1e-9), np.searchsorted(TAILS, 1 - level.upper - 1e-9)
-        outside[rows] = faces.below[rows, below] + faces.above[rows, above]
+    for each in ends:
+        rows = (faces.years >= each.low) & (faces.years < each.high)
+        outside[rows] = faces.below[rows, each.below] + faces.above[rows, each.above]
     return outside
 
 
-def choose_ends(faces: Faces, spare: float) -> tuple[IntervalLevel, ...]:
+def choose_ends(faces: Faces, spare: float) -> list[Ends]:
     """The narrowest intervals that hold what is wanted of all parts of these faces, and a little more."""
     kinds = list(cut_kinds(faces.years))
-    parts, wanted = cut_parts(faces.labels)
-    prices = np.where(wanted >= COVERAGE, DEAR, CHEAP)
+    parts, wanted, prices = cut_parts(faces.labels)
     wanted, sizes = np.minimum(wanted + spare, 1.0), parts.sum(axis=1)
     below, above = ([table[rows] for _, _, rows in kinds] for table in (faces.below, faces.above))
     lows, highs = ([table[rows].sum(axis=0) for _, _, rows in kinds] for table in (faces.lows, faces.highs))
     best: tuple[float, float] = (np.inf, np.inf)
-    chosen: list[tuple[int, int]] = []
+    chosen: list[Ends] = []
     for round_ in range(ROUNDS):
         price = parts.T @ prices
         ends, outside, width = [], np.zeros(len(faces.years)), 0.0
-        for place, (_, _, rows) in enumerate(kinds):
+        for place, (low, high, rows) in enumerate(kinds):
             first = int(np.argmin(price[rows] @ below[place] - lows[place]))
             last = int(np.argmin(price[rows] @ above[place] + highs[place]))
-            ends.append((first, last))
+            ends.append(Ends(low, high, first, last))
             outside[rows] = below[place][:, first] + above[place][:, last]
             width += float(highs[place][last] - lows[place][first])
         lacking = wanted - (1 - parts @ outside / sizes)
@@ -189,17 +208,12 @@ def choose_ends(faces: Faces, spare: float) -> tuple[IntervalLevel, ...]:
             best, chosen = rank, ends
         # Rates fall, so that the prices settle.
         prices = np.clip(prices * np.exp(np.clip(lacking * 40, -1, 1) * (1 - round_ / ROUNDS)), 1e-3, 1e5)
-    return tuple(
-        IntervalLevel(low, high, "any", float(TAILS[first]), float(1 - TAILS[last]))
-        for (low, high, _), (first, last) in zip(kinds, chosen, strict=True)
-    )
+    return chosen
 
 
 def band_weights(probabilities: Floats, low: Floats, high: Floats) -> Floats:
     """How likely each year is, given the label: the model's distribution inside it, shape (N, 101)."""
-    years = np.arange(AGE_BINS)[None]
-    inside = (years >= np.minimum(low, AGE_BINS - 1)[:, None]) & (years <= high[:, None])
-    weights = (probabilities + 1e-6) * inside
+    weights = (probabilities + 1e-6) * mark_band(low, high)
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
@@ -221,8 +235,7 @@ def chances_outside(probabilities: Floats, weights: Floats) -> tuple[Floats, Flo
 
 def read_ends(probabilities: Floats) -> tuple[Floats, Floats]:
     """The ages at which intervals begin and end for each of `TAILS`, shape (N, T) each."""
-    edges = np.concatenate([np.zeros((len(probabilities), 1)), np.cumsum(probabilities, axis=1)], axis=1)
-    years = np.arange(AGE_BINS + 1) - 0.5
+    edges, years = edges_of(probabilities), np.arange(AGE_BINS + 1) - 0.5
     lows = np.stack([np.interp(TAILS, each, years) for each in edges])
     highs = np.stack([np.interp(1 - TAILS, each, years) for each in edges])
     return np.clip(lows, 0, AGE_BINS - 1), np.clip(highs, 0, AGE_BINS - 1)
@@ -239,8 +252,8 @@ def cut_kinds(years: Floats) -> Iterator[tuple[float, float, Rows]]:
             start, left = end, left - count
 
 
-def cut_parts(labels: Labels) -> tuple[Floats, Floats]:
-    """Parts of the faces whose ages must be held: membership (P, N), 0 or 1, and the share that is wanted (P,).
+def cut_parts(labels: AgeLabels) -> tuple[Floats, Floats, Floats]:
+    """Parts of the faces whose ages must be held: membership (P, N), 0 or 1, wanted share and first price (P,).
 
     Each data set, and of each the parts by age and by other labels. Faces of sets that are too small to be one count in
     a part that holds all faces.
@@ -248,7 +261,7 @@ def cut_parts(labels: Labels) -> tuple[Floats, Floats]:
     ages = np.where(labels.low == labels.high, labels.low // DECADE * DECADE, labels.low)
     sets = [labels.dataset == name for name in large_sets(labels)]
     wholes = sets if sum(int(rows.sum()) for rows in sets) == len(ages) else [np.ones(len(ages), bool), *sets]
-    rows_of, wanted = list(wholes), [COVERAGE] * len(wholes)
+    rows_of = list(wholes)
     for of_set in sets:
         varied = [trait for trait in labels.traits if len(np.unique(trait[of_set])) > 1]
         for shared in ([ages], *([*others, trait] for trait in varied for others in ([], [ages]))):
@@ -257,12 +270,12 @@ def cut_parts(labels: Labels) -> tuple[Floats, Floats]:
                 rows = of_set & (keys == key)
                 if rows.sum() >= LEAST_FACES:
                     rows_of.append(rows)
-                    wanted.append(IN_PARTS)
-    parts = np.stack(rows_of).astype(float)
-    return parts, np.minimum(np.array(wanted) * (1 + 1 / parts.sum(axis=1)), 1.0)
+    parts, whole = np.stack(rows_of).astype(float), np.arange(len(rows_of)) < len(wholes)
+    wanted = np.where(whole, COVERAGE, IN_PARTS) * (1 + 1 / parts.sum(axis=1))
+    return parts, np.minimum(wanted, 1.0), np.where(whole, DEAR, CHEAP)
 
 
-def large_sets(labels: Labels) -> list[str]:
+def large_sets(labels: AgeLabels) -> list[str]:
     """Names of the data sets with enough faces to be a part."""
     names, sizes = np.unique(labels.dataset, return_counts=True)
     return [str(name) for name in names[sizes >= LEAST_FACES]]

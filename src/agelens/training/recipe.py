@@ -40,6 +40,7 @@ from agelens.training.recipes import NOTES, RECIPES, Recipe, Source
 from agelens.training.school import Downloads, School
 from agelens.training.small_gender import attach, load_small_gender
 from agelens.training.validate import DECODE, measure
+from agelens.training.vggface2 import ARCHIVE as VGGFACE2_ARCHIVE
 from agelens.zoo import MANIFEST
 
 MODELS = Path(__file__).parents[1] / "models"
@@ -57,7 +58,7 @@ class Places:
     Attributes:
         data: The archives and `labels.csv`.
         work: All that is made on the way.
-        downloads: The two downloaded packages.
+        downloads: The downloaded packages.
         models: The models that ship.
     """
 
@@ -108,7 +109,8 @@ def prepare_crops(source: Source, places: Places) -> CropSet:
 def learn(recipe: Recipe, places: Places) -> tuple[FaceNetwork, CropSet]:
     """The trained network, and the faces it learned from (and those held back)."""
     crops = join_crops([prepare_crops(source, places) for source in recipe.sources])
-    downloads = Downloads(places.downloads / AGE_WHEEL, places.downloads / RECOGNITION_ARCHIVE)
+    names = (AGE_WHEEL, RECOGNITION_ARCHIVE, VGGFACE2_ARCHIVE)
+    downloads = Downloads(*(places.downloads / name for name in names))
     school = School(crops, places.work, downloads, best_device(), say=say, listener=say_facts)
     return school.teach(recipe.courses).cpu(), crops
 
@@ -194,7 +196,7 @@ def main() -> None:
     parser.add_argument("weights", choices=sorted(RECIPES), nargs="?", default="base", help="which model")
     parser.add_argument("--data", type=Path, required=True, help="folder with the archives and labels.csv")
     parser.add_argument("--work", type=Path, required=True, help="where everything in between is kept")
-    parser.add_argument("--downloads", type=Path, required=True, help="folder with the two downloaded packages")
+    parser.add_argument("--downloads", type=Path, required=True, help="folder with the downloaded packages")
     parser.add_argument("--models", type=Path, help="where the model file goes")
     arguments = parser.parse_args()
     recipe = RECIPES[arguments.weights]

@@ -8,7 +8,7 @@ from agelens.training.augment import AugmentConfig
 from agelens.training.courses import Course, Kind
 from agelens.training.loop import TrainConfig
 from agelens.training.networks import NetworkConfig
-from agelens.training.school import RECOGNITION, YEARS
+from agelens.training.school import RECOGNITION, VGGFACE2, YEARS
 from agelens.training.starts import RECOGNITION_CONFIG
 
 FAIRFACE = {"name": "FairFace, 28,000 pictures", "licence": "CC BY 4.0", "source": "Karkkainen & Joo, WACV 2021"}
@@ -19,6 +19,11 @@ CC0 = (
     {"name": "dlib age network: teacher", "licence": "CC0 1.0", "source": "Cydral Technology, dlib-models"},
 )
 SECOND = {"name": "dlib gender network: inside", "licence": "CC0 1.0", "source": "Cydral Technology, dlib-models"}
+RESEARCH_TEACHER = {
+    "name": "HSE_FaceRec_tf's MobileNet (VGGFace2, IMDB-WIKI): teacher",
+    "licence": "research only",
+    "source": "Savchenko, 2019; npm human-models",
+}
 NOTES = (
     "Age is how old a face looks, not what a document says.",
     "Gender is how a person presents in a picture, not who they are; below 13 years it is close to a guess.",
@@ -79,7 +84,9 @@ class Recipe:
     @property
     def data(self) -> tuple[dict[str, str], ...]:
         """What the file says that it was made of."""
-        return (*(source.about for source in self.sources), *CC0, *([SECOND] if self.second else []))
+        heard = {name for course in self.courses for kind in course.kinds for name in kind.teachers}
+        inside, taught = [SECOND] if self.second else [], [RESEARCH_TEACHER] if VGGFACE2 in heard else []
+        return (*(source.about for source in self.sources), *CC0, *inside, *taught)
 
 
 FAIRFACE_SOURCE = Source("fairface", "fairface-train", FAIRFACE)
@@ -200,8 +207,8 @@ NEAR_RESEARCH = Course(
     0.25,
     _large(128, 1256, 4e-4, 26),
 )
-OWN_RESEARCH = Course(
-    "research",
+FIRST_RESEARCH = Course(
+    "first-research",
     "near-research",
     1.35,
     (
@@ -216,6 +223,17 @@ OWN_RESEARCH = Course(
     ),
     0.25,
     _small(_SMALL, 2192, 512, 1e-3, 27),
+)
+OWN_RESEARCH = Course(
+    "research",
+    "first-research",
+    1.35,
+    (
+        Kind(ONE, 150_000, {VGGFACE2: 0.45, "whole-research": 0.55}, age=0.8, gender=0.8),
+        Kind(OTHERS, 150_000, {VGGFACE2: 0.45, "whole-research": 0.35, "first-research": 0.2}, age=0.6, gender=0.6),
+    ),
+    0.25,
+    _small(_SMALL, 6600, 128, 6e-4, 41),
 )
 
 BASE = Recipe(
@@ -243,7 +261,7 @@ NANO = Recipe(
 RESEARCH = Recipe(
     name="agelens-research",
     sources=(FAIRFACE_SOURCE, Source("utkface", "utkface-train", UTKFACE, 5), Source("aaf", "aaf-train", AAF, 5)),
-    courses=(MIDDLE, WHOLE, NEAR, WHOLE_RESEARCH, NEAR_RESEARCH, OWN_RESEARCH),
+    courses=(MIDDLE, WHOLE, NEAR, WHOLE_RESEARCH, NEAR_RESEARCH, FIRST_RESEARCH, OWN_RESEARCH),
     elders=1.0,
     second=0.0,
     int8=False,

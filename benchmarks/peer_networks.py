@@ -37,7 +37,7 @@ from tfjs import convert
 from agelens.align import CropGeometry
 from agelens.errors import DamagedModelError, UnknownModelError
 from agelens.modelspec import AGE_BINS, ModelSpec
-from agelens.training.tfjs_files import read_nodes, read_weights
+from agelens.training.recipe.tfjs_files import read_nodes, read_weights
 
 if TYPE_CHECKING:
     from peer_estimator import Files, Floats

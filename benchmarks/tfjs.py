@@ -21,7 +21,7 @@ from onnx import TensorProto, helper
 from agelens.errors import UnfitModelError
 from agelens.training.export import IR_VERSION, OPSET
 from agelens.training.graph import GraphWriter
-from agelens.training.tfjs_files import Node
+from agelens.training.recipe.tfjs_files import Node
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

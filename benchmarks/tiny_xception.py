@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from agelens.training.tfjs_files import Node
+from agelens.training.recipe.tfjs_files import Node
 
 SIDE: Final = 112
 MAIN_BLOCKS: Final = 2

@@ -39,7 +39,7 @@ from agelens.runtime import open_session
 from agelens.training.build import rebuild_network
 from agelens.training.caffe import read_caffemodel
 from agelens.training.levi_hassner import LeviHassner
-from agelens.training.tfjs_files import Node, read_nodes, read_weights
+from agelens.training.recipe.tfjs_files import Node, read_nodes, read_weights
 from agelens.types import Box
 from caffe_makers import make_weights, write_caffemodel
 from evaluation_makers import EXACT, random_predictions

@@ -18,12 +18,12 @@ from agelens.training.calibrate import softmax
 from agelens.training.crops import CropSet
 from agelens.training.labels import balance, blur_exact, join_crops
 from agelens.training.networks import FaceNetwork, NetworkConfig, normalise
-from agelens.training.prior import expect_elders
-from agelens.training.recipe import ship
-from agelens.training.recipes import RECIPES
-from agelens.training.school import RECOGNITION, VGGFACE2, YEARS
-from agelens.training.shorten import shorten
-from agelens.training.starts import RECOGNITION_CONFIG
+from agelens.training.recipe.make import ship
+from agelens.training.recipe.prior import expect_elders
+from agelens.training.recipe.recipes import RECIPES
+from agelens.training.recipe.school import RECOGNITION, VGGFACE2, YEARS
+from agelens.training.recipe.shorten import shorten
+from agelens.training.recipe.starts import RECOGNITION_CONFIG
 
 TINY = NetworkConfig(size=32, widths=(8, 16), blocks=(1, 1), last_inner=16)
 

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from agelens.errors import TrainingError
-from agelens.training import school as school_module
 from agelens.training.augment import STILL, AugmentConfig
-from agelens.training.courses import Course, Kind
 from agelens.training.crops import CropSet
-from agelens.training.lessons import (
+from agelens.training.networks import FaceNetwork, NetworkConfig, normalise
+from agelens.training.recipe import school as school_module
+from agelens.training.recipe.courses import Course, Kind
+from agelens.training.recipe.lessons import (
     Labels,
     Material,
     Said,
@@ -28,10 +29,9 @@ from agelens.training.lessons import (
     combine,
     hear,
 )
-from agelens.training.loop import TrainConfig, train
-from agelens.training.networks import FaceNetwork, NetworkConfig, normalise
-from agelens.training.school import RECOGNITION, VGGFACE2, YEARS, Downloads, School
-from agelens.training.views import Showing, Views, draw_views
+from agelens.training.recipe.loop import TrainConfig, train
+from agelens.training.recipe.school import RECOGNITION, VGGFACE2, YEARS, Downloads, School
+from agelens.training.recipe.views import Showing, Views, draw_views
 from training_makers import faces_of_two_sets, view_lessons
 
 TINY = NetworkConfig(size=32, widths=(8, 16), blocks=(1, 1), last_inner=16)

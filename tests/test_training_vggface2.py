@@ -19,9 +19,19 @@ from peer_estimator import read_files
 
 from agelens.align import CropGeometry
 from agelens.errors import DamagedModelError, NotFoundError
-from agelens.training import vggface2
-from agelens.training.lessons import Labels, Material
-from agelens.training.vggface2 import BLOCKS, CROP, KEPT, MEMBERS, Tuning, build, feed, open_teacher, read_package
+from agelens.training.recipe import vggface2
+from agelens.training.recipe.lessons import Labels, Material
+from agelens.training.recipe.vggface2 import (
+    BLOCKS,
+    CROP,
+    KEPT,
+    MEMBERS,
+    Tuning,
+    build,
+    feed,
+    open_teacher,
+    read_package,
+)
 from packages import find_package
 from training_makers import faces_of_two_sets
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from agelens.training.augment import DRAWS, STILL, AugmentConfig, change_light, draw_crop
 from agelens.training.batches import still_crops
 from agelens.training.crops import CropSet
-from agelens.training.jpeg import pass_through_jpeg
-from agelens.training.views import Showing, Views, change, draw_views
+from agelens.training.recipe.jpeg import pass_through_jpeg
+from agelens.training.recipe.views import Showing, Views, change, draw_views
 from training_makers import faces_of_two_sets
 
 SIZE = 32

@@ -28,11 +28,11 @@ from agelens.datasets.rows import Row
 from agelens.training.batches import Lessons
 from agelens.training.config_file import make_config, merge
 from agelens.training.course import run_training
-from agelens.training.courses import Kind
 from agelens.training.crops import CropSet
-from agelens.training.lessons import Labels, ViewLessons, combine
 from agelens.training.listeners import Listeners
-from agelens.training.views import draw_views
+from agelens.training.recipe.courses import Kind
+from agelens.training.recipe.lessons import Labels, ViewLessons, combine
+from agelens.training.recipe.views import draw_views
 
 SETTINGS: dict[str, Any] = {
     "data": {"crop": "whole"},

@@ -56,6 +56,20 @@ def collect(network: Network, lessons: Lessons, rows: NDArray[np.int64]) -> Logi
     return ages.astype(np.float64), genders.astype(np.float64)
 
 
+def predict_crops(network: Network, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Age logits (N, C) and gender logits (N,) of RGB uint8 crops (N, S, S, 3), as prediction cuts them."""
+    network.eval()
+    device = next(network.parameters()).device
+    ages, genders = [], []
+    with torch.inference_mode():
+        for start in range(0, len(crops), 256):
+            pixels = torch.from_numpy(crops[start : start + 256]).to(device).float().permute(0, 3, 1, 2)
+            age, gender = network.predict(pixels)
+            ages.append(age.cpu().numpy())
+            genders.append(gender.cpu().numpy())
+    return np.concatenate(ages), np.concatenate(genders)
+
+
 def measure_rows(
     learner: Learner, lessons: Lessons, rows: NDArray[np.int64], *, fully: bool
 ) -> tuple[dict[str, float], list[Answers]]:

@@ -24,8 +24,8 @@ from agelens.training.config_file import lower_keys, make_config
 from agelens.training.export import export_onnx
 from agelens.training.foreign import Weights, read_weights
 from agelens.training.intervals import COVERAGE
+from agelens.training.judge import predict_crops
 from agelens.training.listeners import Listeners, ignore
-from agelens.training.loop import predict_crops
 from agelens.training.material import cut_material, draw_validation, open_data
 from agelens.training.plan import make_lessons
 from agelens.training.quantise import compare_models, quantise

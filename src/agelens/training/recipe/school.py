@@ -15,15 +15,15 @@ from safetensors.torch import load, save
 from agelens.outfile import write_whole
 from agelens.training.augment import DRAWS, STILL
 from agelens.training.crops import WIDENING
-from agelens.training.lessons import Labels, Material, Said, Teacher, as_teacher, prepare_lessons
-from agelens.training.loop import open_trained, train
 from agelens.training.networks import FaceNetwork
-from agelens.training.recognition import begin_with_recognition
-from agelens.training.shorten import shorten
-from agelens.training.teacher import SIDE, ask_years, open_age_network
-from agelens.training.validate import judge_each
-from agelens.training.vggface2 import open_teacher as open_vggface2
-from agelens.training.views import change
+from agelens.training.recipe.lessons import Labels, Material, Said, Teacher, as_teacher, prepare_lessons
+from agelens.training.recipe.loop import open_trained, train
+from agelens.training.recipe.recognition import begin_with_recognition
+from agelens.training.recipe.shorten import shorten
+from agelens.training.recipe.teacher import SIDE, ask_years, open_age_network
+from agelens.training.recipe.validate import judge_each
+from agelens.training.recipe.vggface2 import open_teacher as open_vggface2
+from agelens.training.recipe.views import change
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from agelens.training.courses import Course
     from agelens.training.crops import CropSet
+    from agelens.training.recipe.courses import Course
 
 YEARS = "years"
 """The CC0 age network, see `teacher`; it is a teacher that nobody teaches."""

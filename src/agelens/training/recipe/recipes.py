@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from agelens.training.augment import AugmentConfig
-from agelens.training.courses import Course, Kind
-from agelens.training.loop import TrainConfig
 from agelens.training.networks import NetworkConfig
-from agelens.training.school import RECOGNITION, VGGFACE2, YEARS
-from agelens.training.starts import RECOGNITION_CONFIG
+from agelens.training.recipe.courses import Course, Kind
+from agelens.training.recipe.loop import TrainConfig
+from agelens.training.recipe.school import RECOGNITION, VGGFACE2, YEARS
+from agelens.training.recipe.starts import RECOGNITION_CONFIG
 
 FAIRFACE = {"name": "FairFace, 28,000 pictures", "licence": "CC BY 4.0", "source": "Karkkainen & Joo, WACV 2021"}
 UTKFACE = {"name": "UTKFace, 17,778 pictures", "licence": "research only", "source": "Zhang, Song & Qi, CVPR 2017"}

@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from agelens.training.augment import BRIGHTNESS, DRAWS, AugmentConfig
-from agelens.training.jpeg import pass_through_jpeg
 from agelens.training.labels import balance
+from agelens.training.recipe.jpeg import pass_through_jpeg
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

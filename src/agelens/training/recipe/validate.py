@@ -12,7 +12,7 @@ from agelens.evaluation.metrics import measure_ages, measure_bands, measure_gend
 from agelens.groups import NAMED
 from agelens.training.batches import still_crops
 from agelens.training.calibrate import decode_years, softmax
-from agelens.training.loop import predict_crops
+from agelens.training.judge import predict_crops
 from agelens.training.networks import FaceNetwork
 
 if TYPE_CHECKING:

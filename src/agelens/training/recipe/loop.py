@@ -13,16 +13,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from agelens.errors import TrainingError
 from agelens.training.augment import AugmentConfig
 from agelens.training.checkpoint import Checkpoint, has_checkpoint, load_checkpoint, save_checkpoint
 from agelens.training.learner import Learner, Pace, not_finite
-from agelens.training.lessons import ViewLessons, ViewMaker
-from agelens.training.networks import FaceNetwork, Network, NetworkConfig
+from agelens.training.networks import FaceNetwork, NetworkConfig
 from agelens.training.objective import Objective
+from agelens.training.recipe.lessons import ViewLessons, ViewMaker
 from agelens.training.team import Team
 
 
@@ -179,17 +178,3 @@ def _restore(folder: Path, config: TrainConfig, learner: Learner) -> int:
         )
     learner.restore(checkpoint.tensors)
     return int(checkpoint.facts["step"])
-
-
-def predict_crops(network: Network, crops: np.ndarray[Any, np.dtype[np.uint8]]) -> tuple[np.ndarray[Any, Any], ...]:
-    """Age logits (N, C) and gender logits (N,) of RGB uint8 crops (N, S, S, 3), as prediction cuts them."""
-    network.eval()
-    device = next(network.parameters()).device
-    ages, genders = [], []
-    with torch.inference_mode():
-        for start in range(0, len(crops), 256):
-            pixels = torch.from_numpy(crops[start : start + 256]).to(device).float().permute(0, 3, 1, 2)
-            age, gender = network.predict(pixels)
-            ages.append(age.cpu().numpy())
-            genders.append(gender.cpu().numpy())
-    return np.concatenate(ages), np.concatenate(genders)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from agelens.training.loop import TrainConfig
+from agelens.training.recipe.loop import TrainConfig
 
 
 @dataclass(frozen=True, slots=True)

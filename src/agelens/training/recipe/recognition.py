@@ -14,7 +14,7 @@ import torch
 
 from agelens.errors import DamagedModelError, NotFoundError
 from agelens.training.networks import FaceNetwork, NetworkConfig, normalise
-from agelens.training.starts import load_recognition_start
+from agelens.training.recipe.starts import load_recognition_start
 
 if TYPE_CHECKING:
     from pathlib import Path

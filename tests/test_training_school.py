@@ -252,7 +252,12 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         archives.append(archive)
         return Teacher(lambda levels: said(len(levels)), 1.0, 32)
 
+    def see(archive: Path, material: Material, work: Path, say: Callable[[str], None]) -> Tensor:
+        archives.append(archive)
+        return material.faces.float().mean(dim=(1, 2)) / 255
+
     monkeypatch.setattr(vggface2, "open_teacher", open_teacher)
+    monkeypatch.setattr(vggface2, "see", see)
     monkeypatch.setattr(vggface2, "read_package", lambda archive: {})
     return archives
 
@@ -270,6 +275,18 @@ def test_the_network_of_research_only_pictures_is_opened_by_who_hears_it(tmp_pat
     open_school(tmp_path, told.append, lambda _: None).teach([first, second, replace(small, kinds=HEARING), last])
     assert opened == [tmp_path / "vggface2"]
     assert {"small: vggface2 has judged 30 views of odd", "last: vggface2 has judged 30 views of odd"} <= set(told)
+
+
+@pytest.mark.usefixtures("small_downloads")
+def test_a_course_with_hints_is_told_what_that_network_sees(tmp_path: Path, opened: list[Path]) -> None:
+    facts: list[dict[str, Any]] = []
+    hinted = replace(COURSES[2], train=replace(COURSES[2].train, hint=1.0))
+    network = open_school(tmp_path, lambda _: None, facts.append).teach([*COURSES[:2], hinted])
+    assert opened == [tmp_path / "vggface2"]
+    assert network.config == TINY
+    assert ["hint" in each for each in facts] == [False] * 4 + [True] * 2
+    again = open_school(tmp_path, lambda _: None, lambda _: None).teach([*COURSES[:2], hinted])
+    assert all(value.equal(again.state_dict()[name]) for name, value in network.state_dict().items())
 
 
 @pytest.mark.usefixtures("small_downloads", "opened")

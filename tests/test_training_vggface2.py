@@ -218,6 +218,17 @@ def test_it_learns_what_the_labels_say(package: Path, tmp_path: Path) -> None:
     assert ((gender.numpy() > 0) == (faces.crops.female[rows] > 0.5)).all()
 
 
+def test_what_it_sees_is_kept(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vggface2, "HINTS", 6)
+    faces, told = material(), list[str]()
+    hints = vggface2.see(package, faces, tmp_path, told.append)
+    assert hints.shape == (len(faces.crops), 6)
+    trained = torch.from_numpy(faces.crops.split == "train")
+    assert float(hints[trained].square().sum(dim=1).mean()) == pytest.approx(1, abs=1e-4)
+    assert torch.equal(vggface2.see(package, faces, tmp_path, told.append), hints)
+    assert told == [f"vggface2 has seen {len(faces.crops)} faces"]
+
+
 def test_a_mirrored_face_is_looked_at_mirrored(package: Path) -> None:
     faces, rows = material(), np.arange(6)
     lower, _ = build(read_package(package))

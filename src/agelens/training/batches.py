@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -38,6 +38,7 @@ class Batch:
         group: The age group that the label lies in, shape (N,), -1 where it lies in none or is unknown.
         age_weight: How much the age label counts, shape (N,).
         gender_weight: How much the gender label counts, shape (N,).
+        hint: What a teacher sees, shape (N, H); None: nothing is told of it.
     """
 
     crops: Tensor
@@ -47,13 +48,18 @@ class Batch:
     group: Tensor
     age_weight: Tensor
     gender_weight: Tensor
+    hint: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(*(getattr(self, name).to(device, non_blocking=True) for name in self.__slots__))
+        return self._with_each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin(self) -> Batch:
         """The same in memory that a GPU fetches from by itself, while the processor goes on."""
-        return Batch(*(getattr(self, name).pin_memory() for name in self.__slots__))
+        return self._with_each(Tensor.pin_memory)
+
+    def _with_each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        there = {name: getattr(self, name) for name in self.__slots__}
+        return Batch(**{name: change(tensor) for name, tensor in there.items() if tensor is not None})
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -119,9 +119,9 @@ class Learner:
         # Dropout follows from the step alone, so there is no generator to keep.
         torch.manual_seed(hash((pace.seed, step, self.team.rank)) & 0x7FFFFFFF)
         with torch.autocast(device.type, torch.bfloat16, enabled=pace.bf16):
-            age, gender, _ = self._wrapped(batch.crops)
-        age, gender = age.float(), gender.float()
-        parts = self.objective.measure(age, gender, batch)
+            answers = self._wrapped(batch.crops)
+        age, gender, told = (each.float() for each in answers)
+        parts = self.objective.measure(age, gender, batch, told)
         self.optimiser.zero_grad(set_to_none=True)
         parts["loss"].backward()  # type: ignore[no-untyped-call]
         if pace.clip:

@@ -24,6 +24,8 @@ class Objective:
         target: Of the distribution that a batch brings along: a softened label, or a teacher's.
         gender: Of gender.
         smoothing: Label smoothing of gender.
+        hint: Of what a teacher sees: the squared error, summed over its numbers (Romero et al., "FitNets: Hints for
+            Thin Deep Nets", ICLR 2015).
     """
 
     age: float = 1.0
@@ -31,13 +33,16 @@ class Objective:
     target: float = 1.0
     gender: float = 1.0
     smoothing: float = 0.02
+    hint: float = 0.0
 
     @property
     def learns_age(self) -> bool:
         return bool(self.age or self.target)
 
-    def measure(self, age: Tensor, gender: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def measure(self, age: Tensor, gender: Tensor, batch: Batch, told: Tensor | None = None) -> dict[str, Tensor]:
         """The losses of a batch, each the mean over all its faces: "age", "target", "gender", and their sum "loss".
+
+        With hints there is "hint" as well.
 
         The mean is over all faces, not over the labelled ones, so that halves of a batch average to the whole.
 
@@ -45,6 +50,7 @@ class Objective:
             age: Logits, shape (N, C).
             gender: Logits, female positive, shape (N,).
             batch: With the labels.
+            told: What the network tells of what a teacher sees, shape (N, H); None: it isn't measured.
         """
         nothing = gender.new_zeros(())
         parts = {"age": nothing, "target": nothing, "gender": nothing}
@@ -58,4 +64,7 @@ class Objective:
         if self.gender:
             parts["gender"] = (gender_loss(gender, batch.female, self.smoothing) * batch.gender_weight).mean()
         parts["loss"] = self.age * parts["age"] + self.target * parts["target"] + self.gender * parts["gender"]
+        if self.hint and told is not None and batch.hint is not None:
+            parts["hint"] = (told - batch.hint).square().sum(dim=1).mean()
+            parts["loss"] = parts["loss"] + self.hint * parts["hint"]
         return parts

@@ -128,6 +128,8 @@ class ViewLessons:
         target: Probability of each year, shape (N, 101), float16.
         female: Probability of "female", shape (N,), NaN where unknown.
         widening: By how much the faces are wider than what is shown.
+        hints: What a teacher sees of each face, shape (F, H), see `hints`; of two that are mixed the network is to tell
+            the mixture. None: there are none.
     """
 
     faces: Tensor
@@ -136,6 +138,7 @@ class ViewLessons:
     target: Tensor
     female: Tensor
     widening: float
+    hints: Tensor | None = None
 
 
 def hear(show: Callable[[NDArray[np.int64]], Tensor], numbers: NDArray[np.int64], teacher: Teacher, kept: Path) -> Said:
@@ -204,6 +207,7 @@ def prepare_lessons(
     teachers: Mapping[str, Teacher],
     folder: Path,
     listener: Callable[[str], None],
+    hints: Tensor | None = None,
 ) -> ViewLessons:
     """Draws the views of a course and asks its teachers.
 
@@ -213,6 +217,7 @@ def prepare_lessons(
         teachers: By name.
         folder: Where their answers are kept.
         listener: Is told whose answers there are.
+        hints: See `ViewLessons`.
     """
     crops, faces, augment = material.crops, material.faces, course.train.augment
     trained = crops.split == "train"
@@ -231,7 +236,7 @@ def prepare_lessons(
         heard = agree(said, list(kind.teachers.values())) if said else None
         parts.append(combine(material.labels, views, of_kind, heard, kind))
     inside, target, female = (torch.cat(each) for each in zip(*parts, strict=True))
-    return ViewLessons(faces, views, inside, target, female, course.widening)
+    return ViewLessons(faces, views, inside, target, female, course.widening, hints)
 
 
 class ViewMaker:
@@ -282,7 +287,18 @@ class ViewMaker:
             torch.full((len(numbers),), -1, device=device),
             weights,
             weights,
+            self._hint(numbers),
         )
+
+    def _hint(self, numbers: NDArray[np.int64]) -> Tensor | None:
+        hints, views = self._lessons.hints, self._lessons.views
+        if hints is None:
+            return None
+        first, second = (
+            hints[torch.from_numpy(rows[numbers]).to(hints.device)] for rows in (views.first, views.second)
+        )
+        share = torch.from_numpy(views.share[numbers]).to(hints.device)[:, None]
+        return share * first + (1 - share) * second
 
     def stream(self, start: int, stop: int) -> Iterator[Batch]:
         """The batches of steps start .. stop - 1."""

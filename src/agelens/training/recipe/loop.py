@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from agelens.errors import TrainingError
 from agelens.training.augment import AugmentConfig
 from agelens.training.checkpoint import Checkpoint, has_checkpoint, load_checkpoint, save_checkpoint
 from agelens.training.learner import Learner, Pace, not_finite
-from agelens.training.networks import FaceNetwork, NetworkConfig
+from agelens.training.networks import FaceNetwork, Network, NetworkConfig
 from agelens.training.objective import Objective
+from agelens.training.recipe.hints import Hinted
 from agelens.training.recipe.lessons import ViewLessons, ViewMaker
 from agelens.training.team import Team
 
@@ -42,6 +44,7 @@ class TrainConfig:
         teacher: Weight of the teacher's distribution, cut to the label.
         gender: Weight of the gender loss.
         smoothing: Label smoothing of gender.
+        hint: Weight of the hints that the lessons bring along, see `hints`; 0: there are none.
         clip: Largest norm of the gradient.
         seed: Of all that is random.
         threads: Threads of the arithmetic.
@@ -61,6 +64,7 @@ class TrainConfig:
     teacher: float = 0.4
     gender: float = 1.0
     smoothing: float = 0.02
+    hint: float = 0.0
     clip: float = 5.0
     seed: int = 1
     threads: int = 2
@@ -93,7 +97,7 @@ MEASURED = ("loss", "age", "target", "gender")
 def train(
     config: TrainConfig,
     lessons: ViewLessons,
-    start: FaceNetwork,
+    start: FaceNetwork | Hinted,
     folder: Path,
     *,
     judge: Judge | None = None,
@@ -104,7 +108,7 @@ def train(
     Args:
         config: How.
         lessons: On what; it computes on the device that holds them.
-        start: The weights to begin with.
+        start: The weights to begin with; with hints a network that tells them.
         folder: Where `last` (the checkpoint) and `log.jsonl` go.
         judge: Measures the averaged network at every checkpoint.
         listener: Is told of each checkpoint and, every fifty steps, of the progress.
@@ -116,25 +120,32 @@ def train(
         TrainingError: The loss became NaN, or the folder holds a training with another configuration.
     """
     torch.set_num_threads(config.threads)
-    network, average = FaceNetwork(config.network), FaceNetwork(config.network)
+    network, average = (_build(config, lessons.hints) for _ in range(2))
     network.load_state_dict(start.state_dict())
-    objective = Objective(age=config.label, target=config.teacher, gender=config.gender, smoothing=config.smoothing)
+    objective = Objective(
+        age=config.label,
+        target=config.teacher,
+        gender=config.gender,
+        smoothing=config.smoothing,
+        hint=config.hint,
+    )
     device = lessons.faces.device
     learner = Learner(network, average, objective, config.pace(), team=Team(device=device))
     step = _restore(folder / "last", config, learner) if has_checkpoint(folder / "last") else 0
     maker = ViewMaker(lessons, network, batch=config.batch, augment=config.augment, seed=config.seed)
     folder.mkdir(parents=True, exist_ok=True)
-    sums = torch.zeros(len(MEASURED), dtype=torch.float64, device=device)
+    names = (*MEASURED, "hint") if config.hint else MEASURED
+    sums = torch.zeros(len(names), dtype=torch.float64, device=device)
     began, seen = time.monotonic(), 0
     for batch in maker.stream(step, config.steps):
         losses, _, _ = learner.take_step(batch, step)
-        sums += torch.stack([losses[name].double() for name in MEASURED])
+        sums += torch.stack([losses[name].double() for name in names])
         step += 1
         seen += len(batch.female)
         saves = step % config.save_every == 0 or step == config.steps
         if saves or step % 50 == 0:
             # Only here a GPU is waited for.
-            told = dict(zip(MEASURED, sums.tolist(), strict=True))
+            told = dict(zip(names, sums.tolist(), strict=True))
             if not math.isfinite(told["loss"]):
                 raise not_finite(told["loss"], step - 1)
             facts: dict[str, Any] = {"step": step, "rate": seen / (time.monotonic() - began)}
@@ -142,14 +153,29 @@ def train(
                 facts |= {name: value / config.save_every for name, value in told.items()}
                 sums.zero_()
                 if judge:
-                    facts["validation"] = judge(learner.average)
+                    facts["validation"] = judge(_without_hints(learner.average))
                 checkpoint = Checkpoint(learner.state(), {"config": config.to_dict(), "step": step})
                 save_checkpoint(checkpoint, folder / "last")
                 with (folder / "log.jsonl").open("a") as log:
                     log.write(json.dumps(facts) + "\n")
             if listener:
                 listener(facts)
-    return average
+    return _without_hints(average)
+
+
+def _build(config: TrainConfig, hints: Tensor | None) -> FaceNetwork | Hinted:
+    network = FaceNetwork(config.network)
+    if not config.hint:
+        return network
+    if hints is None:
+        raise TrainingError("hints count in this training, and its lessons bring none along; give them, or hint=0")
+    return Hinted(network, hints.shape[1])
+
+
+def _without_hints(network: Network) -> FaceNetwork:
+    inner = network.network if isinstance(network, Hinted) else network
+    assert isinstance(inner, FaceNetwork)
+    return inner
 
 
 def open_trained(config: TrainConfig, folder: Path) -> FaceNetwork | None:
@@ -159,14 +185,16 @@ def open_trained(config: TrainConfig, folder: Path) -> FaceNetwork | None:
     checkpoint = load_checkpoint(folder / "last")
     if checkpoint.facts["step"] < config.steps:
         return None
-    network = FaceNetwork(config.network)
-    network.load_state_dict(checkpoint.part("average"))
+    network, kept = FaceNetwork(config.network), checkpoint.part("average")
+    if config.hint:
+        kept = {name.removeprefix("network."): value for name, value in kept.items() if not name.startswith("tell.")}
+    network.load_state_dict(kept)
     return network.eval()
 
 
 def _restore(folder: Path, config: TrainConfig, learner: Learner) -> int:
     checkpoint = load_checkpoint(folder)
-    kept, wanted = checkpoint.facts["config"], json.loads(json.dumps(config.to_dict()))
+    kept, wanted = {"hint": 0.0} | checkpoint.facts["config"], json.loads(json.dumps(config.to_dict()))
     wanted = {name: value for name, value in wanted.items() if name not in ("threads", "save_every")}
     # What an older checkpoint does not say of its network was not there yet, which is what the defaults say.
     kept = kept | {"network": json.loads(json.dumps(NetworkConfig.from_dict(kept["network"]).to_dict()))}

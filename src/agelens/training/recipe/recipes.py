@@ -229,11 +229,11 @@ OWN_RESEARCH = Course(
     "first-research",
     1.35,
     (
-        Kind(ONE, 75_000, {VGGFACE2: 0.45, "whole-research": 0.55}, age=0.8, gender=0.8),
-        Kind(OTHERS, 75_000, {VGGFACE2: 0.45, "whole-research": 0.35, "first-research": 0.2}, age=0.6, gender=0.6),
+        Kind(ONE, 150_000, {VGGFACE2: 0.45, "whole-research": 0.55}, age=0.8, gender=0.8),
+        Kind(OTHERS, 150_000, {VGGFACE2: 0.45, "whole-research": 0.35, "first-research": 0.2}, age=0.6, gender=0.6),
     ),
     0.25,
-    _small(_SMALL, 6800, 128, 6e-4, 41),
+    replace(_small(_SMALL, 9000, 128, 1e-3, 41), hint=2.0),
 )
 
 BASE = Recipe(

@@ -17,6 +17,7 @@ from agelens.training.augment import DRAWS, STILL
 from agelens.training.crops import WIDENING
 from agelens.training.networks import FaceNetwork
 from agelens.training.recipe import vggface2
+from agelens.training.recipe.hints import Hinted, begin_to_tell
 from agelens.training.recipe.lessons import Labels, Material, Said, Teacher, as_teacher, prepare_lessons
 from agelens.training.recipe.loop import open_trained, train
 from agelens.training.recipe.recognition import begin_with_recognition
@@ -118,6 +119,8 @@ class School:
     def _folder_of(self, course: Course) -> Path:
         """Where a course is kept; another one if it, or one that it builds on, is another."""
         before = {course.begins, *(name for kind in course.kinds for name in kind.teachers)}
+        if course.train.hint:
+            before.add(VGGFACE2)
         known = sorted(self._digests[name] for name in before & self._digests.keys())
         facts = json.dumps([course.to_dict(), *known], sort_keys=True)
         self._digests[course.name] = digest = hashlib.sha256(facts.encode()).hexdigest()[:8]
@@ -125,23 +128,36 @@ class School:
 
     def _hold(self, course: Course, folder: Path) -> FaceNetwork:
         config, start = course.train, self._begin(course)
-        if VGGFACE2 not in self._teachers and hears(course, VGGFACE2):
+        if VGGFACE2 not in self._teachers and any(VGGFACE2 in kind.teachers for kind in course.kinds):
             teacher = vggface2.open_teacher(self._downloads.vggface2, self._material, self._work, self._say)
             self._teachers[VGGFACE2] = teacher
+        hints = self._see() if config.hint else None
         lessons = prepare_lessons(
-            self._material, course, self._teachers, folder, lambda line: self._say(f"{course.name}: {line}")
+            self._material, course, self._teachers, folder, lambda line: self._say(f"{course.name}: {line}"), hints
         )
         self._say(f"{course.name}: {len(lessons.views)} views, {config.steps} steps of {config.batch}")
         judge = judge_each(self._material.crops, course.widening, config.network.size)
-        return train(config, lessons, start, folder, judge=judge, listener=self._listener)
+        begun = start if hints is None else self._begin_to_tell(start, course, hints)
+        return train(config, lessons, begun, folder, judge=judge, listener=self._listener)
 
-    def _begin(self, course: Course) -> FaceNetwork:
-        crops, config = self._material.crops, course.train.network
+    def _see(self) -> Tensor:
+        return vggface2.see(self._downloads.vggface2, self._material, self._work, self._say)
+
+    def _begin_to_tell(self, network: FaceNetwork, course: Course, hints: Tensor) -> Hinted:
+        rows = self._some_of(course)
+        faces = show_still(self._material.faces[rows], course.widening, network.side)
+        return begin_to_tell(network.to(faces.device), faces, hints[rows])
+
+    def _some_of(self, course: Course) -> Tensor:
+        """The faces by which a course begins, as numbers of them on the device that holds them."""
+        crops = self._material.crops
         names = sorted({name for kind in course.kinds for name in kind.datasets})
         rows = np.flatnonzero((crops.split == "train") & np.isin(crops.dataset, names))
-        faces = self._material.faces[
-            torch.from_numpy(np.random.default_rng(0).permutation(rows)[:FITTED]).to(self._device)
-        ]
+        chosen = np.random.default_rng(0).permutation(rows)[:FITTED]
+        return torch.from_numpy(chosen).to(self._material.faces.device)
+
+    def _begin(self, course: Course) -> FaceNetwork:
+        config, faces = course.train.network, self._material.faces[self._some_of(course)]
         if course.begins == RECOGNITION:
             torch.manual_seed(course.train.seed)
             seen = show_still(faces[:MEASURED], course.widening, config.size)
@@ -164,8 +180,9 @@ class School:
 
 
 def hears(course: Course, teacher: str) -> bool:
-    """Whether a course asks a teacher."""
-    return any(teacher in kind.teachers for kind in course.kinds)
+    """Whether a course asks a teacher, or is told what it sees."""
+    told = teacher == VGGFACE2 and bool(course.train.hint)
+    return told or any(teacher in kind.teachers for kind in course.kinds)
 
 
 def show_still(faces: Tensor, widening: float, size: int) -> Tensor:

@@ -16,6 +16,7 @@ from torch import nn
 from agelens.training.networks import FaceNetwork, NetworkConfig, normalise
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
 RIDGE = 1e-3
@@ -48,16 +49,23 @@ def shorten(
     logs = np.maximum(ages.double().cpu().numpy(), np.log(1e-9))
     sides = np.clip(female.double().cpu().numpy(), -14, 14)
     wanted = np.column_stack([logs - logs.mean(axis=1, keepdims=True), sides])
-    middle, target = features.mean(axis=0), wanted.mean(axis=0)
-    centred = features - middle
-    penalty = RIDGE * len(features) * np.diag(centred.var(axis=0) + 1e-6)
-    weights = np.linalg.solve(centred.T @ centred + penalty, centred.T @ (wanted - target))
-    offsets = target - middle @ weights
+    weights, offsets = regress(features, wanted)
     with torch.no_grad():
         for head, columns in ((network.age, slice(None, -1)), (network.gender, slice(-1, None))):
             head.weight.copy_(torch.from_numpy(weights[:, columns].T))
             head.bias.copy_(torch.from_numpy(offsets[columns]))
     return network
+
+
+def regress(
+    features: NDArray[np.float64], wanted: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Ridge regression: the matrix (F, W) and the offsets (W,) that make `wanted` (N, W) out of `features` (N, F)."""
+    middle, target = features.mean(axis=0), wanted.mean(axis=0)
+    centred = features - middle
+    penalty = RIDGE * len(features) * np.diag(centred.var(axis=0) + 1e-6)
+    weights = np.linalg.solve(centred.T @ centred + penalty, centred.T @ (wanted - target))
+    return weights, target - middle @ weights
 
 
 @torch.no_grad()

@@ -48,6 +48,18 @@ def test_hints_are_what_explains_most_on_a_scale_of_shares() -> None:
     assert (left**2).mean() < 1e-3 * seen.var(axis=0).mean()
 
 
+def test_faces_that_all_look_the_same_make_no_hints() -> None:
+    with pytest.raises(TrainingError, match="give more faces"):
+        shrink(np.ones((10, 4), np.float32), np.arange(10), 2)
+    with pytest.raises(TrainingError, match="give more faces"):
+        shrink(np.random.default_rng(0).normal(size=(10, 4)).astype(np.float32), np.arange(10), 6)
+
+
+def test_a_training_without_hints_is_called_as_before() -> None:
+    assert "hint" not in replace(CONFIG, hint=0.0).to_dict()
+    assert CONFIG.to_dict()["hint"] == 2.0
+
+
 def test_it_begins_to_tell_as_well_as_its_features_allow() -> None:
     torch.manual_seed(0)
     network = FaceNetwork(TINY).eval()
@@ -121,7 +133,9 @@ def test_a_training_with_hints_goes_on_where_it_was_cut_off(tmp_path: Path) -> N
 
     with pytest.raises(CutError):
         train(CONFIG, lessons, start, tmp_path / "cut", listener=cut)
-    again = train(CONFIG, lessons, start, tmp_path / "cut")
+    facts: list[dict[str, object]] = []
+    again = train(CONFIG, lessons, Hinted(FaceNetwork(TINY), 5), tmp_path / "cut", listener=facts.append)
+    assert [each["step"] for each in facts] == [6]
     assert all(value.equal(again.state_dict()[name]) for name, value in whole.state_dict().items())
 
 

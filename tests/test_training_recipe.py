@@ -18,6 +18,7 @@ from agelens.training.calibrate import softmax
 from agelens.training.crops import CropSet
 from agelens.training.labels import balance, blur_exact, join_crops
 from agelens.training.networks import FaceNetwork, NetworkConfig, normalise
+from agelens.training.recipe.courses import Kind
 from agelens.training.recipe.make import ship
 from agelens.training.recipe.prior import expect_elders
 from agelens.training.recipe.recipes import RECIPES
@@ -141,6 +142,16 @@ def test_every_course_hears_and_begins_with_those_before_it() -> None:
                 assert set(kind.teachers) <= known - {RECOGNITION}
                 assert set(kind.datasets) <= sets
             known.add(course.name)
+
+
+def test_what_ships_neither_heard_nor_was_told_what_research_only_pictures_taught() -> None:
+    assert all(recipe.is_free or not recipe.ships for recipe in RECIPES.values())
+    research = RECIPES["research"]
+    deaf = replace(research.own, kinds=(Kind(("fairface",), 10, {}),))
+    told = replace(research, courses=(deaf,))
+    assert not told.is_free
+    assert any("VGGFace2" in each["name"] for each in told.data)
+    assert replace(research, courses=(replace(deaf, train=replace(deaf.train, hint=0.0)),)).is_free
 
 
 def test_a_file_says_whom_its_network_heard() -> None:

@@ -285,8 +285,21 @@ def test_a_course_with_hints_is_told_what_that_network_sees(tmp_path: Path, open
     assert opened == [tmp_path / "vggface2"]
     assert network.config == TINY
     assert ["hint" in each for each in facts] == [False] * 4 + [True] * 2
-    again = open_school(tmp_path, lambda _: None, lambda _: None).teach([*COURSES[:2], hinted])
+    told: list[str] = []
+    again = open_school(tmp_path, told.append, lambda _: None).teach([*COURSES[:2], hinted])
+    assert not told
     assert all(value.equal(again.state_dict()[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.usefixtures("small_downloads", "opened")
+def test_a_course_with_other_hints_is_held_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    courses = [*COURSES[:2], replace(COURSES[2], train=replace(COURSES[2].train, hint=1.0))]
+    open_school(tmp_path, told.append, lambda _: None).teach(courses)
+    told.clear()
+    monkeypatch.setattr(vggface2, "HINTS", 64)
+    open_school(tmp_path, told.append, lambda _: None).teach(courses)
+    assert [line.split(":")[0] for line in told if "steps of" in line] == ["small"]
 
 
 @pytest.mark.usefixtures("small_downloads", "opened")
@@ -297,6 +310,9 @@ def test_who_hears_that_network_is_taught_again_where_it_changed(
     courses = [*COURSES[:2], replace(COURSES[2], kinds=HEARING)]
     open_school(tmp_path, told.append, lambda _: None).teach(courses)
     told.clear()
+    open_school(tmp_path, told.append, lambda _: None).teach(courses)
+    assert not told
+    monkeypatch.setattr(vggface2, "HINTS", 64)
     open_school(tmp_path, told.append, lambda _: None).teach(courses)
     assert not told
     monkeypatch.setattr(vggface2, "LEVELS", 40.0)

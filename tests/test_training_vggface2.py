@@ -24,6 +24,7 @@ from torch.nn import functional
 from agelens.align import CropGeometry
 from agelens.errors import DamagedModelError, NotFoundError, TrainingError
 from agelens.training.recipe import vggface2
+from agelens.training.recipe.hints import shrink
 from agelens.training.recipe.lessons import Labels, Material
 from agelens.training.recipe.vggface2 import (
     BLOCKS,
@@ -221,7 +222,15 @@ def test_it_learns_what_the_labels_say(package: Path, tmp_path: Path) -> None:
 def test_what_it_sees_is_kept(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vggface2, "HINTS", 6)
     faces, told = material(), list[str]()
+    mirrored = np.random.default_rng(vggface2.SEED).random(len(faces.crops)) < 0.5
+    lower, upper = build(read_package(package))
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        maps = vggface2.look_once(lower, faces, np.arange(len(faces.crops)), mirrored).float() / vggface2.LEVELS
+        seen = upper.pool(maps).numpy()
+    wanted = shrink(seen, np.flatnonzero(faces.crops.split == "train"), 6)
+    monkeypatch.setitem(vggface2.CHUNKS, "cpu", 3)
     hints = vggface2.see(package, faces, tmp_path, told.append)
+    assert hints[:, 0].numpy() == pytest.approx(wanted[:, 0], abs=0.02)
     assert hints.shape == (len(faces.crops), 6)
     trained = torch.from_numpy(faces.crops.split == "train")
     assert float(hints[trained].square().sum(dim=1).mean()) == pytest.approx(1, abs=1e-4)

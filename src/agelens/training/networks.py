@@ -27,7 +27,7 @@ class Network(nn.Module):
     """What the loop, the checkpoint and the export need of a network.
 
     `forward` takes normalised crops (N, 3, side, side) and gives age logits (N, C), gender logits (N,) with female
-    positive, and features (N, F).
+    positive, and features (N, F), or what it tells of hints (see `recipe.hints`).
 
     Attributes:
         kind: Its name in checkpoints and on the command line.

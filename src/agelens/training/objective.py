@@ -64,7 +64,9 @@ class Objective:
         if self.gender:
             parts["gender"] = (gender_loss(gender, batch.female, self.smoothing) * batch.gender_weight).mean()
         parts["loss"] = self.age * parts["age"] + self.target * parts["target"] + self.gender * parts["gender"]
-        if self.hint and told is not None and batch.hint is not None:
+        if self.hint:
+            assert told is not None
+            assert batch.hint is not None
             parts["hint"] = (told - batch.hint).square().sum(dim=1).mean()
             parts["loss"] = parts["loss"] + self.hint * parts["hint"]
         return parts

@@ -50,3 +50,7 @@ class Course:
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "train": self.train.to_dict()}
+
+    def hears(self, teacher: str) -> bool:
+        """Whether a teacher is asked."""
+        return any(teacher in kind.teachers for kind in self.kinds)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from agelens.errors import TrainingError
 from agelens.training.classes import YEARS
 from agelens.training.networks import MEAN, SCALE, FaceNetwork, Network, normalise
 from agelens.training.recipe.shorten import regress
@@ -41,7 +42,7 @@ class Hinted(Network):
         self.tell = nn.Linear(network.age.in_features, hints)
 
     def describe(self) -> dict[str, Any]:
-        return self.network.describe()
+        raise NotImplementedError("only what is left without hints is kept, see `loop.train`")
 
     def heads(self, task: str) -> list[nn.Parameter]:
         return self.network.heads(task)
@@ -81,11 +82,20 @@ def shrink(seen: NDArray[np.float32], rows: NDArray[np.int64], count: int) -> ND
         count: How many components.
 
     Returns:
-        Shape (F, count).
+        Shape (F, count); of each component's two signs the one by which its largest weight is positive.
+
+    Raises:
+        TrainingError: All faces look the same, or there are fewer components.
     """
     known = seen[rows].astype(np.float64)
     middle = known.mean(axis=0)
     _, directions = np.linalg.eigh(np.cov(known, rowvar=False))
-    components = (seen - middle) @ directions[:, ::-1][:, :count]
+    directions = directions[:, ::-1][:, :count]
+    largest = np.abs(directions).argmax(axis=0)
+    components = (seen - middle) @ (directions * np.sign(directions[largest, np.arange(directions.shape[1])]))
     scale = np.sqrt((components[rows] ** 2).sum(axis=1).mean())
+    if directions.shape[1] < count or not scale > 0:
+        raise TrainingError(
+            f"{count} numbers can't be made of what a teacher sees of {len(rows)} faces: give more faces"
+        )
     return np.asarray(components / scale, np.float32)

@@ -84,7 +84,10 @@ class TrainConfig:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "network": self.network.to_dict(), "augment": self.augment.to_dict()}
+        facts = {**asdict(self), "network": self.network.to_dict(), "augment": self.augment.to_dict()}
+        if not self.hint:
+            del facts["hint"]  # a training without hints is the same as before there were any
+        return facts
 
 
 Judge = Callable[[FaceNetwork], dict[str, float]]
@@ -194,7 +197,7 @@ def open_trained(config: TrainConfig, folder: Path) -> FaceNetwork | None:
 
 def _restore(folder: Path, config: TrainConfig, learner: Learner) -> int:
     checkpoint = load_checkpoint(folder)
-    kept, wanted = {"hint": 0.0} | checkpoint.facts["config"], json.loads(json.dumps(config.to_dict()))
+    kept, wanted = checkpoint.facts["config"], json.loads(json.dumps(config.to_dict()))
     wanted = {name: value for name, value in wanted.items() if name not in ("threads", "save_every")}
     # What an older checkpoint does not say of its network was not there yet, which is what the defaults say.
     kept = kept | {"network": json.loads(json.dumps(NetworkConfig.from_dict(kept["network"]).to_dict()))}

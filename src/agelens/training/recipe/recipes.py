@@ -84,9 +84,13 @@ class Recipe:
     @property
     def data(self) -> tuple[dict[str, str], ...]:
         """What the file says that it was made of."""
-        heard = {name for course in self.courses for kind in course.kinds for name in kind.teachers}
-        inside, taught = [SECOND] if self.second else [], [RESEARCH_TEACHER] if VGGFACE2 in heard else []
+        inside, taught = [SECOND] if self.second else [], [] if self.is_free else [RESEARCH_TEACHER]
         return (*(source.about for source in self.sources), *CC0, *inside, *taught)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether no network of it heard, or was told, what research-only pictures taught."""
+        return not any(course.train.hint or course.hears(VGGFACE2) for course in self.courses)
 
 
 FAIRFACE_SOURCE = Source("fairface", "fairface-train", FAIRFACE)

@@ -42,6 +42,7 @@ RECOGNITION = "recognition"
 """The CC0 recognition network, see `recognition`; courses may begin with it."""
 VGGFACE2 = "vggface2"
 """The network that saw research-only pictures, see `vggface2`; its upper part learns when a course first hears it."""
+HINTS = "hints of vggface2"
 CHUNK = 512
 FITTED, MEASURED = 6000, 512
 """Faces that heads are fitted to, see `shorten`, and that statistics are measured on, see `begin_with_recognition`."""
@@ -105,9 +106,10 @@ class School:
         Returns:
             The network of the last one.
         """
-        if any(hears(course, VGGFACE2) for course in courses):
+        if any(course.train.hint or course.hears(VGGFACE2) for course in courses):
             vggface2.read_package(self._downloads.vggface2)  # better told now than hours later
             self._digests[VGGFACE2] = vggface2.identify(self._material.crops)
+            self._digests[HINTS] = vggface2.identify_hints(self._material.crops)
         for course in courses:
             folder = self._folder_of(course)
             network = open_trained(course.train, folder)
@@ -120,7 +122,7 @@ class School:
         """Where a course is kept; another one if it, or one that it builds on, is another."""
         before = {course.begins, *(name for kind in course.kinds for name in kind.teachers)}
         if course.train.hint:
-            before.add(VGGFACE2)
+            before.add(HINTS)
         known = sorted(self._digests[name] for name in before & self._digests.keys())
         facts = json.dumps([course.to_dict(), *known], sort_keys=True)
         self._digests[course.name] = digest = hashlib.sha256(facts.encode()).hexdigest()[:8]
@@ -128,7 +130,7 @@ class School:
 
     def _hold(self, course: Course, folder: Path) -> FaceNetwork:
         config, start = course.train, self._begin(course)
-        if VGGFACE2 not in self._teachers and any(VGGFACE2 in kind.teachers for kind in course.kinds):
+        if VGGFACE2 not in self._teachers and course.hears(VGGFACE2):
             teacher = vggface2.open_teacher(self._downloads.vggface2, self._material, self._work, self._say)
             self._teachers[VGGFACE2] = teacher
         hints = self._see() if config.hint else None
@@ -177,12 +179,6 @@ class School:
                 parts.append(said.mean(dim=0).cpu())
             write_whole(kept, save({"ages": torch.cat(parts)}))
         return load(kept.read_bytes())["ages"].numpy()
-
-
-def hears(course: Course, teacher: str) -> bool:
-    """Whether a course asks a teacher, or is told what it sees."""
-    told = teacher == VGGFACE2 and bool(course.train.hint)
-    return told or any(teacher in kind.teachers for kind in course.kinds)
 
 
 def show_still(faces: Tensor, widening: float, size: int) -> Tensor:

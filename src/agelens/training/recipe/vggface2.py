@@ -82,6 +82,8 @@ CHUNK = 256
 """On any other device."""
 HINTS = 128
 """Numbers in which four fifths of what it sees of our faces are."""
+SEED = 53
+"""Of which faces are mirrored when hints are made."""
 TOLD = 200
 """Steps between what is told of the progress."""
 
@@ -340,15 +342,14 @@ def see(archive: Path, material: Material, work: Path, say: Callable[[str], None
         Shape (F, HINTS), on the device that holds the faces.
     """
     device, crops = material.faces.device, material.crops
-    about = [crops.fingerprint, crops.geometry.to_dict(), MEMBERS, LEVELS, CROP.to_dict(), HINTS]
-    kept = work / f"vggface2-hints-{_digest(about)}.safetensors"
+    kept = work / f"vggface2-hints-{identify_hints(crops)}.safetensors"
     if not kept.is_file():
         lower, upper = (
             part.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             for part in build(read_package(archive))
         )
         rows, chunk, seen = np.arange(len(crops)), 64 * CHUNKS.get(device.type, CHUNK), []
-        mirrored = np.random.default_rng([TUNING.seed, 3]).random(len(rows)) < 0.5
+        mirrored = np.random.default_rng(SEED).random(len(rows)) < 0.5
         for start in range(0, len(rows), chunk):
             part = slice(start, start + chunk)
             for maps in torch.split(look_once(lower, material, rows[part], mirrored[part]), chunk // 64):
@@ -358,6 +359,12 @@ def see(archive: Path, material: Material, work: Path, say: Callable[[str], None
         write_whole(kept, save({"hints": torch.from_numpy(hints)}))
         say(f"vggface2 has seen {len(rows)} faces")
     return load(kept.read_bytes())["hints"].to(device)
+
+
+def identify_hints(crops: CropSet) -> str:
+    """Eight letters that change with whatever hints depend on."""
+    about = [crops.fingerprint, crops.geometry.to_dict(), MEMBERS, KEPT, LEVELS, CROP.to_dict(), HINTS, SEED]
+    return _digest(about)
 
 
 def identify(crops: CropSet, tuning: Tuning = TUNING) -> str:

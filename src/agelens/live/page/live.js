@@ -6,7 +6,7 @@ const PATIENCE = 15000;
 
 const $ = (id) => document.getElementById(id);
 const video = $("video");
-const picture = $("picture");
+let picture = $("picture");
 const overlay = $("overlay");
 const page = crypto.getRandomValues(new Uint32Array(4)).join("-");
 const latencies = []; // milliseconds from the grabbed frame to its drawn label, the latest thousand
@@ -93,8 +93,11 @@ async function watchMachine() {
       if (!answer.ok) throw new Error((await answer.json()).detail);
       const seen = JSON.parse(answer.headers.get("X-Agelens-Seen"));
       const address = URL.createObjectURL(await answer.blob());
-      picture.src = address;
-      await picture.decode();
+      const next = picture.cloneNode();
+      next.src = address;
+      await next.decode();
+      picture.replaceWith(next); // decoded: the page never shows an empty picture between two frames
+      picture = next;
       if (before) URL.revokeObjectURL(before);
       before = address;
       after = seen.number;

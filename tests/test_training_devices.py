@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -80,7 +81,7 @@ def test_processes_of_one_machine_share_its_cores(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_batch_keeps_its_layout_on_the_way() -> None:
-    batch = make_batch()
+    batch = replace(make_batch(), hint=torch.zeros(8, 3))
     moved = batch.to(META)
     assert {getattr(moved, name).device for name in Batch.__slots__} == {META}
     assert moved.crops.is_contiguous(memory_format=torch.channels_last)

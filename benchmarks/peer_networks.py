@@ -37,8 +37,8 @@ from tfjs import convert
 from agelens.align import CropGeometry
 from agelens.errors import DamagedModelError, UnknownModelError
 from agelens.modelspec import AGE_BINS, ModelSpec
+from agelens.training.recipe.mobilenet import BGR_MEAN, FETCH, MEMBERS, TOPOLOGY, WEIGHTS
 from agelens.training.recipe.tfjs_files import read_nodes, read_weights
-from agelens.training.recipe.vggface2 import BGR_MEAN, FETCH, MEMBERS, TOPOLOGY, WEIGHTS
 
 if TYPE_CHECKING:
     from peer_estimator import Files, Floats

@@ -258,7 +258,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     monkeypatch.setattr(vggface2, "open_teacher", open_teacher)
     monkeypatch.setattr(vggface2, "see", see)
-    monkeypatch.setattr(vggface2, "read_package", lambda archive: {})
+    monkeypatch.setattr(school_module, "read_package", lambda archive: {})
     return archives
 
 

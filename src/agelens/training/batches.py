@@ -50,6 +50,12 @@ class Batch:
     gender_weight: Tensor
     hint: Tensor | None = None
 
+    @staticmethod
+    def of_equals(crops: Tensor, inside: Tensor, target: Tensor, female: Tensor, hint: Tensor | None = None) -> Batch:
+        """A batch in which all labels count alike and nobody asks for groups."""
+        ones = torch.ones(len(crops), device=crops.device)
+        return Batch(crops, inside, target, female, torch.full_like(ones, -1, dtype=torch.int64), ones, ones, hint)
+
     def to(self, device: torch.device) -> Batch:
         return self._with_each(lambda tensor: tensor.to(device, non_blocking=True))
 

@@ -87,10 +87,6 @@ class LeviHassner(Network):
     def describe(self) -> dict[str, Any]:
         return asdict(self.config)
 
-    def heads(self, task: str) -> list[nn.Parameter]:
-        del task
-        return []
-
     def features(self, x: Tensor) -> Tensor:
         for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2), (self.conv3, nn.Identity())):
             x = functional.max_pool2d(functional.relu(conv(x)), 3, 2, ceil_mode=self.config.ceil)

@@ -7,7 +7,7 @@ for Thin Deep Nets", ICLR 2015). The part that tells it is left out when the lea
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -40,9 +40,6 @@ class Hinted(Network):
         self.side = network.side
         self.network = network
         self.tell = nn.Linear(network.age.in_features, hints)
-
-    def describe(self) -> dict[str, Any]:
-        raise NotImplementedError("only what is left without hints is kept, see `loop.train`")
 
     def heads(self, task: str) -> list[nn.Parameter]:
         return self.network.heads(task)

@@ -278,15 +278,12 @@ class ViewMaker:
         mirrored = torch.from_numpy(np.random.default_rng([self._seed, 2, step]).random(len(numbers)) < 0.5)
         levels = torch.where(mirrored.to(device)[:, None, None, None], levels.flip(3), levels)
         rows = torch.from_numpy(numbers).to(device)
-        target, weights = lessons.target[rows].float(), torch.ones(len(numbers), device=device)
-        return Batch(
+        target = lessons.target[rows].float()
+        return Batch.of_equals(
             ((levels - self._mean) / self._scale).contiguous(memory_format=torch.channels_last),
             lessons.inside[rows].float(),
             target / target.sum(dim=1, keepdim=True),
             lessons.female[rows],
-            torch.full((len(numbers),), -1, device=device),
-            weights,
-            weights,
             self._hint(numbers),
         )
 

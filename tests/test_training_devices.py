@@ -15,7 +15,7 @@ from agelens.training import course, devices
 from agelens.training.augment import AugmentConfig
 from agelens.training.batches import Batch, BatchMaker
 from agelens.training.config import GpuConfig
-from agelens.training.devices import choose_devices, count_threads, describe_devices, has_bf16
+from agelens.training.devices import choose_devices, count_threads, describe_devices, has_bf16, in_bf16
 from agelens.training.learner import Learner, Pace
 from agelens.training.networks import FaceNetwork, named_config
 from agelens.training.objective import Objective
@@ -69,7 +69,20 @@ def test_a_gpu_is_described_as_the_original_did(two_gpus, monkeypatch: pytest.Mo
 def test_bfloat16_only_where_it_is_fast(monkeypatch: pytest.MonkeyPatch, capability, expected: bool) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
     assert has_bf16(torch.device("cuda", 0)) is expected
-    assert has_bf16(torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("capability", "expected"), [("DEFAULT", False), ("AVX2", False), ("AVX512", True)])
+def test_on_a_cpu_that_would_emulate_bfloat16_a_step_is_taken_in_float32(
+    monkeypatch: pytest.MonkeyPatch, capability: str, expected: bool
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    device = torch.device("cpu")
+    assert has_bf16(device) is expected
+    left, right = torch.ones(2, 2), torch.ones(2, 2)
+    for wanted in (True, False):
+        with in_bf16(device, wanted=wanted):
+            found = (left @ right).dtype
+        assert found is (torch.bfloat16 if wanted and expected else torch.float32)
 
 
 def test_processes_of_one_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:

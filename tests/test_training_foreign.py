@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from agelens.errors import DamagedModelError, NotFoundError, UnfitModelError
-from agelens.training.foreign import load_start, read_weights, strip_module
+from agelens.training.foreign import read_weights, strip_module
 from agelens.training.levi_hassner import LeviHassner, LeviHassnerConfig
+from agelens.training.start import load_start
 
 
 class Payload:

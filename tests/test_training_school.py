@@ -19,18 +19,10 @@ from agelens.training.networks import FaceNetwork, NetworkConfig, normalise
 from agelens.training.recipe import school as school_module
 from agelens.training.recipe import vggface2
 from agelens.training.recipe.courses import Course, Kind
-from agelens.training.recipe.lessons import (
-    Labels,
-    Material,
-    Said,
-    Teacher,
-    ViewMaker,
-    agree,
-    as_teacher,
-    combine,
-    hear,
-)
+from agelens.training.recipe.hearing import Said, Teacher, agree, as_teacher, hear, hear_faces, mix
+from agelens.training.recipe.lessons import Labels, Material, ViewMaker, combine
 from agelens.training.recipe.loop import TrainConfig, train
+from agelens.training.recipe.probe import ProbeConfig
 from agelens.training.recipe.school import RECOGNITION, VGGFACE2, YEARS, Downloads, School
 from agelens.training.recipe.views import Showing, Views, draw_views
 from training_makers import faces_of_two_sets, view_lessons
@@ -146,6 +138,46 @@ def test_answers_are_kept(tmp_path: Path) -> None:
     assert first[0].float().exp().sum(dim=1).numpy() == pytest.approx(1, abs=0.02)
 
 
+def test_of_faces_as_they_are_both_looks_count_and_are_kept(tmp_path: Path) -> None:
+    faces = torch.from_numpy(np.array(faces_of_two_sets(30).pixels))
+    looks: list[Tensor] = []
+
+    def ask(levels: Tensor) -> Said:
+        looks.append(levels)
+        ages = torch.log_softmax(levels[:, :1].mean(dim=(2, 3)) * torch.linspace(-0.01, 0.01, 101), dim=1)
+        return ages, levels[:, 0, :, :16].mean(dim=(1, 2)) / 255
+
+    first = hear_faces(faces, Teacher(ask, 1.0, 32), tmp_path / "deep" / "faces.safetensors")
+    assert len(looks) == 2
+    assert torch.equal(looks[1], looks[0].flip(3))
+    halves = [look[:, 0, :, :16].mean(dim=(1, 2)) / 255 for look in looks]
+    assert first[1] is not None
+    torch.testing.assert_close(first[1], sum(halves) / 2)
+    assert first[0].exp().sum(dim=1).numpy() == pytest.approx(1, abs=1e-5)
+    again = hear_faces(faces, Teacher(ask, 1.0, 32), tmp_path / "deep" / "faces.safetensors")
+    assert len(looks) == 2
+    assert torch.equal(first[0], again[0])
+    silent = hear_faces(faces, Teacher(lambda levels: (ask(levels)[0], None), 1.0, 32), tmp_path / "silent.safetensors")
+    assert silent[1] is None
+
+
+def test_of_two_mixed_faces_the_mixture_of_what_is_said_of_each_is_said() -> None:
+    views, numbers = some_views(faces_of_two_sets()), np.arange(40, 90)
+    ages, female = said(24)
+    assert female is not None
+    heard, gender = mix((ages, female), views, numbers)
+    assert gender is not None
+    for place, number in enumerate(numbers):
+        one, other, share = views.first[number], views.second[number], float(views.share[number])
+        both = share * ages[one].exp() + (1 - share) * ages[other].exp()
+        torch.testing.assert_close(heard[place].exp(), both, atol=1e-5, rtol=1e-4)
+        likely = share * torch.sigmoid(female[one]) + (1 - share) * torch.sigmoid(female[other])
+        torch.testing.assert_close(torch.sigmoid(gender[place]), likely)
+    assert views.mixed[numbers].any()
+    assert not views.mixed[numbers].all()
+    assert mix((ages, None), views, numbers)[1] is None
+
+
 def test_every_pass_shows_each_view_once() -> None:
     maker = ViewMaker(view_lessons(), FaceNetwork(TINY), batch=16, augment=STILL, seed=1)
     passes = [np.concatenate([maker.numbers_of(step) for step in range(start, start + 4)]) for start in (0, 4)]
@@ -245,36 +277,40 @@ def test_courses_are_held_in_order_and_once(tmp_path: Path) -> None:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Which packages were opened for the network of research-only pictures; another one stands for it."""
+    """Which packages were opened for the network of research-only pictures; what it sees is made up."""
     archives: list[Path] = []
-
-    def open_teacher(archive: Path, material: Material, work: Path, say: Callable[[str], None]) -> Teacher:
-        archives.append(archive)
-        return Teacher(lambda levels: said(len(levels)), 1.0, 32)
 
     def see(archive: Path, material: Material, work: Path, say: Callable[[str], None]) -> Tensor:
         archives.append(archive)
         return material.faces.float().mean(dim=(1, 2)) / 255
 
-    monkeypatch.setattr(vggface2, "open_teacher", open_teacher)
     monkeypatch.setattr(vggface2, "see", see)
+    monkeypatch.setattr(vggface2, "HINTS", 3)
     monkeypatch.setattr(school_module, "read_package", lambda archive: {})
     return archives
 
 
 HEARING = (replace(COURSES[2].kinds[0], teachers={VGGFACE2: 0.6, "first": 0.4}), *COURSES[2].kinds[1:])
+STILL_ONE = replace(COURSES[2], kinds=HEARING, still=True)
+
+
+def names_of_taught(told: list[str]) -> list[str]:
+    return [line.split(":")[0] for line in told if "steps of" in line]
 
 
 @pytest.mark.usefixtures("small_downloads")
 def test_the_network_of_research_only_pictures_is_opened_by_who_hears_it(tmp_path: Path, opened: list[Path]) -> None:
     told: list[str] = []
-    first, second, small = COURSES
+    first, second, _ = COURSES
     open_school(tmp_path, told.append, lambda _: None).teach([first, second])
     assert not opened
-    last = replace(small, name="last", begins="small", kinds=HEARING)
-    open_school(tmp_path, told.append, lambda _: None).teach([first, second, replace(small, kinds=HEARING), last])
+    network = open_school(tmp_path, told.append, lambda _: None).teach([first, second, STILL_ONE])
     assert opened == [tmp_path / "vggface2"]
-    assert {"small: vggface2 has judged 30 views of odd", "last: vggface2 has judged 30 views of odd"} <= set(told)
+    assert {f"small: {name} has judged 60 faces" for name in ("first", "vggface2")} <= set(told)
+    told.clear()
+    again = open_school(tmp_path, told.append, lambda _: None).teach([first, second, STILL_ONE])
+    assert not told
+    assert all(value.equal(again.state_dict()[name]) for name, value in network.state_dict().items())
 
 
 @pytest.mark.usefixtures("small_downloads")
@@ -297,9 +333,9 @@ def test_a_course_with_other_hints_is_held_again(tmp_path: Path, monkeypatch: py
     courses = [*COURSES[:2], replace(COURSES[2], train=replace(COURSES[2].train, hint=1.0))]
     open_school(tmp_path, told.append, lambda _: None).teach(courses)
     told.clear()
-    monkeypatch.setattr(vggface2, "HINTS", 64)
+    monkeypatch.setattr(vggface2, "HINTS", 2)
     open_school(tmp_path, told.append, lambda _: None).teach(courses)
-    assert [line.split(":")[0] for line in told if "steps of" in line] == ["small"]
+    assert names_of_taught(told) == ["small"]
 
 
 @pytest.mark.usefixtures("small_downloads", "opened")
@@ -307,24 +343,26 @@ def test_who_hears_that_network_is_taught_again_where_it_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
-    courses = [*COURSES[:2], replace(COURSES[2], kinds=HEARING)]
+    courses = [*COURSES[:2], STILL_ONE]
     open_school(tmp_path, told.append, lambda _: None).teach(courses)
     told.clear()
+    monkeypatch.setattr(vggface2, "HINTS", 2)
     open_school(tmp_path, told.append, lambda _: None).teach(courses)
     assert not told
-    monkeypatch.setattr(vggface2, "HINTS", 64)
+    monkeypatch.setattr(vggface2, "SEED", 54)
     open_school(tmp_path, told.append, lambda _: None).teach(courses)
-    assert not told
-    monkeypatch.setattr(vggface2, "LEVELS", 40.0)
+    assert names_of_taught(told) == ["small"]
+    told.clear()
+    monkeypatch.setattr(school_module, "PROBE", ProbeConfig(passes=2))
     open_school(tmp_path, told.append, lambda _: None).teach(courses)
-    assert [line.split(":")[0] for line in told if "steps of" in line] == ["small"]
+    assert names_of_taught(told) == ["small"]
 
 
 @pytest.mark.usefixtures("small_downloads")
 def test_a_package_that_is_missing_is_told_before_anything_is_learned(tmp_path: Path) -> None:
     told: list[str] = []
     with pytest.raises(NotFoundError, match="WEIGHTS=research"):
-        open_school(tmp_path, told.append, lambda _: None).teach([*COURSES[:2], replace(COURSES[2], kinds=HEARING)])
+        open_school(tmp_path, told.append, lambda _: None).teach([*COURSES[:2], STILL_ONE])
     assert not told
 
 

@@ -77,7 +77,10 @@ _OPTIONS: Final[dict[str, tuple[object, object]]] = {
     "start": (
         Annotated[
             str | None,
-            typer.Option(metavar="FILE|none", help="Weights to begin with: a checkpoint, a .pt, or a .caffemodel."),
+            typer.Option(
+                metavar="MODEL|FILE|none",
+                help="Weights to begin with: a model, by name or .onnx, a checkpoint, a .pt, or a .caffemodel.",
+            ),
         ],
         None,
     ),

@@ -29,7 +29,8 @@ def build_network(config: Config, task: str, material: Material, origin: Weights
         config: Which network.
         task: "age", "gender" or "both".
         material: What it will learn from.
-        origin: What it begins with or goes on from: levi-hassner takes its input and its pooling from there.
+        origin: What it begins with or goes on from: a face network takes its layout from there where that is told,
+            levi-hassner its input and its pooling.
     """
     torch.manual_seed(config.hyperparameters.seed)
     dropout = config.network.dropout
@@ -37,8 +38,15 @@ def build_network(config: Config, task: str, material: Material, origin: Weights
         inherited = inherit_layout(origin) if origin else {}
         levi = LeviHassnerConfig(task=task, groups=material.groups.name, seen=_count_years(material), **inherited)
         return LeviHassner(replace(levi, dropout=dropout) if dropout >= 0 else levi)
-    face = named_config(config.network.size)
+    face = choose_layout(config, origin)
     return FaceNetwork(replace(face, dropout=dropout) if dropout >= 0 else face)
+
+
+def choose_layout(config: Config, origin: Weights | None) -> NetworkConfig:
+    """The layout of a face network: that of what it begins with or goes on from, else the size that is asked for."""
+    if origin is not None and origin.about.get("kind") == FaceNetwork.kind and "network" in origin.about:
+        return NetworkConfig.from_dict(origin.about["network"])
+    return named_config(config.network.size)
 
 
 def inherit_layout(origin: Weights) -> dict[str, Any]:

@@ -84,7 +84,7 @@ class NetworkChoice:
     name: str = setting("auto", "face or levi-hassner; auto: levi-hassner for cross_entropy, else face", *NETWORKS)
     size: str = setting("small", "of a face network", "nano", "small", "base")
     dropout: float = setting(-1.0, "share of features dropped while training; -1: the network's own")
-    start: str = setting("none", "weights to begin with: a checkpoint, a .pt state dict, a .caffemodel, or none")
+    start: str = setting("none", "weights to begin with: a model, a checkpoint, a .pt, a .caffemodel, or none")
 
     @property
     def kind(self) -> str:
@@ -107,7 +107,7 @@ class GpuConfig:
     status: bool = setting(True, "use GPUs where there are any")
     devices: tuple[int, ...] = setting((0,), "their numbers")
     parallel: bool = setting(False, "all of them at once, one process each; else the first")
-    bf16: bool = setting(True, "convolutions in bfloat16")
+    bf16: bool = setting(True, "convolutions in bfloat16, where the processor has it")
     threads: int = setting(0, "threads of the arithmetic on the CPU; 0: one a core")
 
 

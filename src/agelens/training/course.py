@@ -6,7 +6,7 @@ import json
 import platform
 import shutil
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ import torch
 import agelens
 from agelens.errors import TrainingError, UnfitModelError
 from agelens.training.alarms import find_constant
-from agelens.training.batches import BatchMaker
+from agelens.training.batches import BatchMaker, still_crops
 from agelens.training.build import build_network, rebuild_network
 from agelens.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from agelens.training.config_file import to_values
@@ -30,20 +30,28 @@ from agelens.training.devices import (
     prepare_device,
 )
 from agelens.training.finish import finish_run
-from agelens.training.foreign import Weights, check_start, load_start, read_weights
+from agelens.training.foreign import Weights
+from agelens.training.heritage import inherit
 from agelens.training.judge import accuracies, measure_rows
 from agelens.training.learner import Learner
 from agelens.training.listeners import Listeners
 from agelens.training.material import Material, open_material
+from agelens.training.networks import FaceNetwork, normalise
 from agelens.training.plan import make_lessons, make_objective, make_pace, settle_batch
 from agelens.training.resume import refuse_another
 from agelens.training.run_folder import RunFolder, create_run_folder, draw_grid, find_unfinished
+from agelens.training.start import describe_start, load_start, read_start
 from agelens.training.team import Team, join_team
+from agelens.training.unfold import unfold
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from agelens.training.config import Config
 
 Facts = dict[str, Any]
+SHOWN = 512
+"""Faces by which the normalisations of a start are measured, see `unfold`."""
 SUMMED = ("loss", "right_age", "known_age", "right_gender", "known_gender")
 
 
@@ -102,16 +110,23 @@ def run_training(
         torch.set_num_threads(count_threads(config.gpu, team))
         prepare_device(team.device)
         if config.gpu.bf16 and not has_bf16(team.device):
-            listeners.tell("this GPU has no bfloat16: training in float32")
-            config = replace(config, gpu=replace(config.gpu, bf16=False))
-        start = None if resume else _read_start(config, task)
-        material = open_material(config, task, team, listeners)
+            what = "CPU" if team.device.type == "cpu" else "GPU"
+            listeners.tell(f"this {what} has no fast bfloat16: training in float32")
+        unfinished = _find_unfinished(config, task, team, run) if resume else None
+        checkpoint = load_checkpoint(unfinished / "last") if unfinished else None
+        start = None if checkpoint else read_start(config, task)
+        origin = Weights({}, checkpoint.facts["about"], str(unfinished)) if checkpoint else start
+        if start:
+            for line in describe_start(start, config):
+                listeners.tell(line)
+        material = open_material(config, task, origin, team, listeners)
         config = settle_batch(config, len(material.train), team.world, listeners.tell)
-        folder = _open_folder(config, task, count_gpus(devices, team), team, resume=resume, run=run)
-        checkpoint = load_checkpoint(folder.last) if resume else None
+        gpus = count_gpus(devices, team)
         if checkpoint:  # what the run was begun on names its files
-            folder = replace(folder, gpus=checkpoint.facts.get("gpus", folder.gpus))
-        origin = Weights({}, checkpoint.facts["about"], str(folder.last)) if checkpoint else start
+            gpus = checkpoint.facts.get("gpus", gpus)
+        folder = RunFolder(
+            unfinished or _create_folder(config, task, gpus, team), task, config.hyperparameters.batch_size, gpus
+        )
         training = Training(config, material, folder, team, listeners, origin)
         for line in noted:
             training.log(line)
@@ -130,23 +145,17 @@ def run_training(
         return folder.path
 
 
-def _read_start(config: Config, task: str) -> Weights | None:
-    if config.network.start in ("", "none"):
-        return None
-    start = read_weights(Path(config.network.start))
-    check_start(start, config.network.kind, task)
-    return start
+def _find_unfinished(config: Config, task: str, team: Team, run: Path | None) -> Path:
+    """The run to go on with; the first process looks, so that all take the same one."""
+    found = str(run or find_unfinished(Path(config.data.output_dir), task)) if team.leads else ""
+    return Path(team.tell(found))
 
 
-def _open_folder(config: Config, task: str, gpus: int, team: Team, *, resume: bool, run: Path | None) -> RunFolder:
-    output, batch = Path(config.data.output_dir), config.hyperparameters.batch_size
+def _create_folder(config: Config, task: str, gpus: int, team: Team) -> Path:
     path = ""
     if team.leads:
-        if resume:
-            path = str(run or find_unfinished(output, task))
-        else:
-            path = str(create_run_folder(output, task, batch, gpus).path)
-    return RunFolder(Path(team.tell(path)), task, batch, gpus)
+        path = str(create_run_folder(Path(config.data.output_dir), task, config.hyperparameters.batch_size, gpus).path)
+    return Path(team.tell(path))
 
 
 class Training:
@@ -181,6 +190,8 @@ class Training:
             groups=material.groups,
         )
         self.course = Course()
+        self.begun: Facts = {}
+        """What the weights that it began with hand down, see `heritage`."""
 
     @property
     def about(self) -> Facts:
@@ -194,7 +205,7 @@ class Training:
             "config": to_values(self.config),
             "data": self.material.about,
             "versions": versions(),
-        }
+        } | ({"begun": self.begun} if self.begun else {})
 
     def begin(self, start: Weights | None = None) -> None:
         """Loads what it starts from and lays the first checkpoint down.
@@ -210,8 +221,12 @@ class Training:
             + ", ".join(f"{name} {count['faces']:,}" for name, count in counts.items())
         )
         if start is not None:
+            self.begun = inherit(start)
             for note in load_start(network, start, self.task):
                 self.say(f"start: {note}")
+            if start.folded:
+                assert isinstance(network, FaceNetwork)
+                unfold(network, self._show_some(network))
             self.learner.average.load_state_dict(network.state_dict())
         if self.team.leads and self.config.hyperparameters.plot_img:
             self._draw_grid()
@@ -227,6 +242,7 @@ class Training:
         refuse_another(checkpoint.facts, self.config, self.task, fingerprint, self.team.world, str(self.folder.path))
         self.learner.restore(checkpoint.tensors)
         self.course = Course(**checkpoint.facts["course"])
+        self.begun = checkpoint.facts["about"].get("begun", {})
         self.say(f"going on at step {self.course.step} of {self.steps} in {self.folder.path}")
 
     def go(self) -> None:
@@ -309,6 +325,14 @@ class Training:
             }
             tensors = {name: value.detach().cpu() for name, value in self.learner.state().items()}
             save_checkpoint(Checkpoint(tensors, facts), self.folder.last)
+
+    def _show_some(self, network: FaceNetwork) -> list[Tensor]:
+        """Normalised crops of train, some at a time, as prediction would see them."""
+        train, device = self.material.train, self.team.device
+        rows = np.random.default_rng(self.config.hyperparameters.seed).permutation(train)[:SHOWN]
+        pixels = still_crops(self.material.crops, rows, self.material.widening, network.side)
+        planes = normalise(torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float())
+        return [part.contiguous(memory_format=torch.channels_last) for part in torch.split(planes, 64)]
 
     def _draw_grid(self) -> None:
         batch = self.maker.make(0, self.maker.rows_of(0))

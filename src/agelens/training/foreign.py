@@ -1,4 +1,4 @@
-"""Weights as a start: our own checkpoints, `.pt` state dicts, which are read without running code, and Caffe's."""
+"""Weights out of files: our own checkpoints, `.pt` state dicts, which are read without running code, and Caffe's."""
 
 from __future__ import annotations
 
@@ -20,19 +20,25 @@ from agelens.training.checkpoint import has_checkpoint, load_checkpoint
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agelens.training.networks import Network
-
 NOTE = "agelens"
 """Where a weights file says what it is, in its safetensors metadata."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Named tensors, and what the file says of itself (nothing, where it is a foreign one)."""
+    """Weights as they were found.
+
+    Attributes:
+        tensors: By name.
+        about: What the file says of itself; nothing, where it is a foreign one.
+        source: What messages call it.
+        folded: Whether the normalisations are part of the convolutions, see `unfold`.
+    """
 
     tensors: dict[str, Tensor]
     about: dict[str, Any]
     source: str
+    folded: bool = False
 
 
 def read_weights(path: Path) -> Weights:
@@ -47,7 +53,8 @@ def read_weights(path: Path) -> Weights:
         return _read_folder(path)
     if not path.is_file():
         raise NotFoundError(
-            f"there are no weights at {path}; give a *_model_*.safetensors of a run, a .pt, or a {SUFFIX}"
+            f"there are no weights at {path}; give a *_model_*.safetensors of a run, a .pt, a {SUFFIX}, or a model: its"
+            " name or its .onnx"
         )
     if path.suffix == SUFFIX:
         return Weights(*read_caffemodel(path), str(path))
@@ -106,67 +113,3 @@ def strip_module(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     names = [str(name) for name in tensors]
     cut = len("module.") if all(name.startswith("module.") for name in names) else 0
     return {name[cut:]: value for name, value in zip(names, tensors.values(), strict=True)}
-
-
-HEADS = {"levi-hassner": ("fc3.",), "face": ("age.", "gender.")}
-"""The layers that may differ: they are then left as they are drawn."""
-
-
-def check_start(weights: Weights, kind: str, task: str) -> None:
-    """Refuses weights that can be no start, before faces are cut for them.
-
-    Args:
-        weights: What the training would begin with.
-        kind: Of the network that is to be trained.
-        task: What it is to learn.
-
-    Raises:
-        UnfitModelError: They are of another network, or of the other task, or not finite.
-    """
-    found, learned = weights.about.get("kind"), weights.about.get("task")
-    if found not in (None, kind):
-        raise UnfitModelError(f"{weights.source} is a {found} network and a {kind} one is to be trained")
-    if learned in ("age", "gender") and task in ("age", "gender") and learned != task:
-        raise UnfitModelError(
-            f"{weights.source} has learned {learned} and you asked for {task}; choose the other checkpoint, or begin"
-            " with a network of both"
-        )
-    broken = [name for name, value in weights.tensors.items() if not torch.isfinite(value.float()).all()]
-    if broken:
-        raise UnfitModelError(f"{weights.source} holds numbers that are none (in {broken[0]}); choose other weights")
-
-
-def load_start(network: Network, weights: Weights, task: str) -> list[str]:
-    """Takes over weights as a start.
-
-    Args:
-        network: What begins; changed in place.
-        weights: What it begins with.
-        task: What it is to learn.
-
-    Returns:
-        What was left out, in words.
-
-    Raises:
-        UnfitModelError: The weights are of another network, or of the other task, or not finite.
-    """
-    check_start(weights, network.kind, task)
-    own, heads = network.state_dict(), HEADS[network.kind]
-    fitting = {name: value for name, value in weights.tensors.items() if name in own and value.shape == own[name].shape}
-    missing = [name for name in own if name not in fitting]
-    body = [name for name in missing if not name.startswith(heads)]
-    if body:
-        found = weights.tensors.get(body[0])
-        what = "is not there" if found is None else f"is {tuple(found.shape)}, not {tuple(own[body[0]].shape)}"
-        raise UnfitModelError(
-            f"{weights.source} does not fit a {network.kind} network: {body[0]} {what}"
-            f"{f', and {len(body) - 1} more' if len(body) > 1 else ''}; choose its --network and --size"
-        )
-    network.load_state_dict({**own, **fitting})
-    notes = [f"{name}: not in the start, drawn afresh" for name in missing if name not in weights.tensors]
-    notes += [
-        f"{name}: {tuple(weights.tensors[name].shape)} in the start, {tuple(own[name].shape)} here, drawn afresh"
-        for name in missing
-        if name in weights.tensors
-    ]
-    return notes + [f"{name}: in the start, not used" for name in weights.tensors if name not in own]

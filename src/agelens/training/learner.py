@@ -14,6 +14,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from agelens.errors import TrainingError
 from agelens.groups import NAMED, AgeGroups
 from agelens.training.checkpoint import optimiser_tensors, restore_optimiser
+from agelens.training.devices import in_bf16
 from agelens.training.team import Team
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Pace:
             hundredth.
         average: Decay of the exponential average of the weights; 0: the weights themselves are kept.
         clip: Largest norm of the gradient; 0: any.
-        bf16: Whether convolutions run in bfloat16.
+        bf16: Whether convolutions run in bfloat16 where that is fast, see `devices.has_bf16`.
         seed: Of dropout.
     """
 
@@ -118,7 +119,7 @@ class Learner:
         self.network.train()
         # Dropout follows from the step alone, so there is no generator to keep.
         torch.manual_seed(hash((pace.seed, step, self.team.rank)) & 0x7FFFFFFF)
-        with torch.autocast(device.type, torch.bfloat16, enabled=pace.bf16):
+        with in_bf16(device, wanted=pace.bf16):
             answers = self._wrapped(batch.crops)
         age, gender, told = (each.float() for each in answers)
         parts = self.objective.measure(age, gender, batch, told)

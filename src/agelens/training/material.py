@@ -17,10 +17,10 @@ from agelens.datasets.splits import assign_splits, link_rows, refuse_leaks
 from agelens.decode import decode
 from agelens.errors import EmptyDatasetError, NotFoundError, UsageError
 from agelens.groups import AgeGroups
+from agelens.training.build import choose_layout
 from agelens.training.classes import find_groups
 from agelens.training.crops import WIDENING, CropSet, aligned_cut, cut_crops, open_crops
 from agelens.training.levi_hassner import PICTURE, WINDOW
-from agelens.training.networks import named_config
 from agelens.training.pictures_h5 import open_h5
 from agelens.training.whole import measure_geometry, whole_cut
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from agelens.datasets.manifest import Manifest
     from agelens.training.config import Config
+    from agelens.training.foreign import Weights
     from agelens.training.listeners import Listeners
     from agelens.training.team import Team
     from agelens.types import Image
@@ -63,12 +64,13 @@ class Material:
     about: dict[str, Any]
 
 
-def open_material(config: Config, task: str, team: Team, listeners: Listeners) -> Material:
+def open_material(config: Config, task: str, origin: Weights | None, team: Team, listeners: Listeners) -> Material:
     """Opens the data, cuts the faces (once: they are kept under DATA.OUTPUT_DIR), draws what splits are missing.
 
     Args:
         config: Says where the data is and which crop the network wants.
         task: "age", "gender" or "both".
+        origin: What the network begins with or goes on from: it may want a crop of its own.
         team: Process 0 cuts, the others wait.
         listeners: Are told what a user should know, and how the cutting gets on.
 
@@ -84,7 +86,8 @@ def open_material(config: Config, task: str, team: Team, listeners: Listeners) -
     source = replace(source, manifest=refuse_leaks(source.manifest, allow=config.data.allow_leak))
     if source.manifest.leaky and team.leads:
         listeners.tell("the splits LEAK: people or photographs stand on both sides; every result says so")
-    material = cut_material(config, task, source, find_geometry(config, source, listeners.tell), team, listeners)
+    geometry = find_geometry(config, source, origin, listeners.tell)
+    material = cut_material(config, task, source, geometry, team, listeners)
     check_material(material, task)
     return material
 
@@ -239,12 +242,14 @@ def draw_validation(manifest: Manifest, config: Config, tell: Tell) -> Manifest:
     return assign_splits(manifest, shares, seed=config.hyperparameters.seed, within=split == "train")
 
 
-def find_geometry(config: Config, source: OpenedData, tell: Tell) -> CropGeometry:
+def find_geometry(config: Config, source: OpenedData, origin: Weights | None, tell: Tell) -> CropGeometry:
     """What prediction must cut for the network: the usual crop, or for face crops how faces lie in these."""
     if config.network.name == "levi-hassner":
         plain = CropGeometry(WINDOW).widen(PICTURE / WINDOW, PICTURE)
+    elif origin is not None and "crop" in origin.about:
+        plain = CropGeometry(**origin.about["crop"])
     else:
-        plain = CropGeometry(named_config(config.network.size).size)
+        plain = CropGeometry(choose_layout(config, origin).size)
     if config.data.crop == "face":
         return plain
     measured = measure_geometry(len(source.manifest), source.read, plain.size)

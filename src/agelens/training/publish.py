@@ -23,6 +23,7 @@ from agelens.training.card import write_card
 from agelens.training.config_file import lower_keys, make_config
 from agelens.training.export import export_onnx
 from agelens.training.foreign import Weights, read_weights
+from agelens.training.heritage import list_data, settle_licence
 from agelens.training.intervals import COVERAGE
 from agelens.training.judge import predict_crops
 from agelens.training.listeners import Listeners, ignore
@@ -146,11 +147,8 @@ def describe(weights: Weights, calibration: Calibration, options: ExportOptions)
         coverage=COVERAGE,
         # As precisely as the file states them.
         levels=tuple(IntervalLevel.from_list(level.to_list()) for level in calibration.levels),
-        licence=options.licence,
-        training_data=tuple(
-            about.get("training_data")
-            or [{"name": f"{data.get('kind', 'unknown')} ({data.get('fingerprint', '')[:12]})"}]
-        ),
+        licence=settle_licence(about, options.licence),
+        training_data=list_data(about),
         metrics={name: _rounded(about[name]) for name in ("validation", "test") if about.get(name)},
         notes=NOTES + leaky,
         # By `data` and `held_out` an evaluation knows whether the network has seen its pictures.

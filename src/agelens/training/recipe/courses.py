@@ -39,6 +39,8 @@ class Course:
         kinds: The views that it learns from, and whom it hears about them.
         balance: How evenly ages and genders come, see `labels.balance`.
         train: How it learns; its network.
+        still: Whether teachers are asked of the faces as they are, once, and are believed of any view of them, of two
+            faces that are mixed the mixture; else they are asked of each view. So there may be many views.
     """
 
     name: str
@@ -47,9 +49,13 @@ class Course:
     kinds: tuple[Kind, ...]
     balance: float
     train: TrainConfig
+    still: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "train": self.train.to_dict()}
+        facts = {**asdict(self), "train": self.train.to_dict()}
+        if not self.still:
+            del facts["still"]  # such a course is the same as before there were others
+        return facts
 
     def hears(self, teacher: str) -> bool:
         """Whether a teacher is asked."""

@@ -1,8 +1,7 @@
 """What networks learn from views (see `views`): the labels of the faces shown, and what teachers say of each view.
 
-Teachers are networks that learned before; what they say is a soft label (Hinton, Vinyals & Dean, "Distilling the
-Knowledge in a Neural Network", 2015). Of a face that is alone in its view they are believed inside what the label
-allows and no further, so that their own errors are not learned.
+Of a face that is alone in its view teachers (see `hearing`) are believed inside what the label allows and no further,
+so that their own errors are not learned.
 """
 
 from __future__ import annotations
@@ -13,14 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from safetensors.torch import load, save
 from torch import Tensor
 
-from agelens.outfile import write_whole
 from agelens.training.batches import Batch
 from agelens.training.labels import blur_exact
 from agelens.training.losses import band_mask, cut_to_band
-from agelens.training.networks import AGE_BINS, FaceNetwork
+from agelens.training.networks import AGE_BINS
+from agelens.training.recipe.hearing import agree, hear, mix
 from agelens.training.recipe.views import Showing, Views, draw_views
 
 if TYPE_CHECKING:
@@ -33,39 +31,7 @@ if TYPE_CHECKING:
     from agelens.training.crops import CropSet
     from agelens.training.networks import Network
     from agelens.training.recipe.courses import Course, Kind
-
-CHUNK = 256
-"""Views that teachers see at once."""
-Said = tuple[Tensor, Tensor | None]
-"""Log probabilities of years (N, 101), and logits of "female" (N,) or None: nothing is said of it."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Teacher:
-    """A network that says something of views.
-
-    Attributes:
-        ask: Gives what it says of RGB levels, shape (N, 3, size, size).
-        widening: By how much the faces are wider than what it wants to see.
-        size: Side in pixels.
-    """
-
-    ask: Callable[[Tensor], Said]
-    widening: float
-    size: int
-
-
-def as_teacher(network: FaceNetwork, widening: float) -> Teacher:
-    """A network as a teacher."""
-    network.eval()
-
-    def ask(levels: Tensor) -> Said:
-        with torch.inference_mode(), torch.autocast(levels.device.type, torch.bfloat16):
-            answers = [network.look(some) for some in torch.split(levels, CHUNK)]
-        ages, female = (torch.cat(parts).float() for parts in zip(*answers, strict=True))
-        return torch.log_softmax(ages, dim=1), female
-
-    return Teacher(ask, widening, network.config.size)
+    from agelens.training.recipe.hearing import Said, Teacher
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,41 +107,6 @@ class ViewLessons:
     hints: Tensor | None = None
 
 
-def hear(show: Callable[[NDArray[np.int64]], Tensor], numbers: NDArray[np.int64], teacher: Teacher, kept: Path) -> Said:
-    """What a teacher says of views, 16 bits a number.
-
-    Args:
-        show: Gives views by their numbers, as the teacher wants them.
-        numbers: Which views, shape (N,).
-        teacher: Who is asked.
-        kept: The file (.safetensors) that holds the answers from then on.
-    """
-    if not kept.is_file():
-        ages: list[Tensor] = []
-        genders: list[Tensor] = []
-        for start in range(0, len(numbers), CHUNK):
-            said = teacher.ask(show(numbers[start : start + CHUNK]))
-            ages.append(said[0].half())
-            if said[1] is not None:
-                genders.append(said[1].half())
-        answers = {"ages": torch.cat(ages).cpu()} | ({"female": torch.cat(genders).cpu()} if genders else {})
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(kept, save(answers))
-    answers = load(kept.read_bytes())
-    return answers["ages"], answers.get("female")
-
-
-def agree(said: list[Said], shares: list[float]) -> Said:
-    """What several teachers say together: the weighted mean of their logs; of gender, of those that say something."""
-    ages = torch.stack([share / sum(shares) * each[0].float() for each, share in zip(said, shares, strict=True)])
-    telling = [(each[1].float(), share) for each, share in zip(said, shares, strict=True) if each[1] is not None]
-    if not telling:
-        return torch.log_softmax(ages.sum(dim=0), dim=1), None
-    total = sum(share for _, share in telling)
-    female = torch.stack([logits * (share / total) for logits, share in telling]).sum(dim=0)
-    return torch.log_softmax(ages.sum(dim=0), dim=1), female
-
-
 def combine(
     labels: Labels, views: Views, numbers: NDArray[np.int64], said: Said | None, kind: Kind
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -207,7 +138,8 @@ def prepare_lessons(
     teachers: Mapping[str, Teacher],
     folder: Path,
     listener: Callable[[str], None],
-    hints: Tensor | None = None,
+    *,
+    still: Mapping[str, Said] | None = None,
 ) -> ViewLessons:
     """Draws the views of a course and asks its teachers.
 
@@ -217,7 +149,7 @@ def prepare_lessons(
         teachers: By name.
         folder: Where their answers are kept.
         listener: Is told whose answers there are.
-        hints: See `ViewLessons`.
+        still: What teachers say of all faces as they are; a course whose teachers are `still` needs it.
     """
     crops, faces, augment = material.crops, material.faces, course.train.augment
     trained = crops.split == "train"
@@ -226,17 +158,22 @@ def prepare_lessons(
     views, numbers = draw_views(crops, counts, course.balance, course.train.seed)
     parts = []
     for kind, of_kind in zip(course.kinds, numbers, strict=True):
-        said: list[Said] = []
-        for name in kind.teachers:
-            teacher = teachers[name]
-            show = Showing(faces, views, teacher.widening, teacher.size, augment)
-            ages, female = hear(show, of_kind, teacher, folder / f"{'-'.join(kind.datasets)}.{name}.safetensors")
-            said.append((ages.to(faces.device), None if female is None else female.to(faces.device)))
-            listener(f"{name} has judged {len(of_kind)} views of {', '.join(kind.datasets)}")
-        heard = agree(said, list(kind.teachers.values())) if said else None
+        shares = list(kind.teachers.values())
+        if still is not None:
+            agreed = agree([still[name] for name in kind.teachers], shares) if shares else None
+            heard = mix(agreed, views, of_kind) if agreed else None
+        else:
+            said: list[Said] = []
+            for name in kind.teachers:
+                teacher = teachers[name]
+                show = Showing(faces, views, teacher.widening, teacher.size, augment)
+                ages, female = hear(show, of_kind, teacher, folder / f"{'-'.join(kind.datasets)}.{name}.safetensors")
+                said.append((ages.to(faces.device), None if female is None else female.to(faces.device)))
+                listener(f"{name} has judged {len(of_kind)} views of {', '.join(kind.datasets)}")
+            heard = agree(said, shares) if said else None
         parts.append(combine(material.labels, views, of_kind, heard, kind))
     inside, target, female = (torch.cat(each) for each in zip(*parts, strict=True))
-    return ViewLessons(faces, views, inside, target, female, course.widening, hints)
+    return ViewLessons(faces, views, inside, target, female, course.widening)
 
 
 class ViewMaker:

@@ -48,7 +48,7 @@ class TrainConfig:
         clip: Largest norm of the gradient.
         seed: Of all that is random.
         threads: Threads of the arithmetic.
-        bf16: Whether convolutions run in bfloat16.
+        bf16: Whether convolutions run in bfloat16 where that is fast, see `devices.has_bf16`.
         save_every: Steps between checkpoints.
     """
 

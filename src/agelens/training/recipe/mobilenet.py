@@ -16,9 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from agelens.align import CropGeometry
-from agelens.modelspec import AGE_BINS
-from agelens.training.classes import YEARS
-from agelens.training.networks import Network
 from agelens.training.recipe.packages import read_members
 from agelens.training.recipe.tfjs_files import read_nodes, read_weights
 
@@ -47,8 +44,6 @@ BLOCKS = (
     (1024, 1024, 1),
 )
 """Channels in, channels out and stride of each."""
-KEPT = 11
-"""Blocks that stay as they are."""
 BGR_MEAN = (103.939, 116.779, 123.68)
 CROP = CropGeometry(224, 0.278, 0.352)
 """All that the crops on disk show; by itself it would like to see a tenth more (see `benchmarks/choose_crops.py`)."""
@@ -68,46 +63,18 @@ class Block(nn.Module):
         return functional.relu6(self.pointwise(functional.relu6(self.depthwise(padded))))
 
 
-class Lower(nn.Module):
-    """What stays: BGR levels less their mean, shape (N, 3, 224, 224), to maps (N, 512, 14, 14) between 0 and 6."""
+class MobileNet(nn.Module):
+    """BGR levels less their mean, shape (N, 3, 224, 224), to what it sees of faces, shape (N, 1024)."""
 
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 32, 3, 2)
-        self.blocks = nn.Sequential(*[Block(*block) for block in BLOCKS[:KEPT]])
+        self.blocks = nn.Sequential(*[Block(*block) for block in BLOCKS])
 
     def forward(self, x: Tensor) -> Tensor:
-        maps: Tensor = self.blocks(functional.relu6(self.stem(functional.pad(x, (0, 1, 0, 1)))))
-        return maps
-
-
-class Upper(Network):
-    """What learns: those maps to age logits (N, 101), gender logits (N,), female positive, and features (N, 256)."""
-
-    kind = "vggface2"
-    side = CROP.size // 16
-    classes = YEARS
-    mean = (0.0, 0.0, 0.0)
-    scale = (1.0, 1.0, 1.0)
-
-    def __init__(self, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.blocks = nn.Sequential(*[Block(*block) for block in BLOCKS[KEPT:]])
-        self.features = nn.Linear(1024, 256)
-        self.age = nn.Linear(256, AGE_BINS)
-        self.gender = nn.Linear(256, 1)
-        self.dropout = nn.Dropout(dropout)
-
-    def pool(self, x: Tensor) -> Tensor:
-        """What is seen of faces before it is said what that means, shape (N, 1024)."""
-        pooled: Tensor = self.blocks(x).mean(dim=(2, 3)).float()
-        return pooled
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        pooled = self.pool(x)
-        features = functional.relu(self.features(self.dropout(pooled)))
-        dropped = self.dropout(features)
-        return self.age(dropped), self.gender(dropped)[:, 0], features
+        maps = self.blocks(functional.relu6(self.stem(functional.pad(x, (0, 1, 0, 1)))))
+        seen: Tensor = maps.mean(dim=(2, 3)).float()
+        return seen
 
 
 def read_package(archive: Path) -> dict[str, NDArray[Any]]:
@@ -123,30 +90,24 @@ def read_package(archive: Path) -> dict[str, NDArray[Any]]:
 
 
 @torch.no_grad()
-def build(weights: Mapping[str, NDArray[Any]], dropout: float = 0.0) -> tuple[Lower, Upper]:
-    """The network in two parts; its year i, of 1 to 100, becomes ours, and 0 begins as 1, though less likely."""
+def build(weights: Mapping[str, NDArray[Any]]) -> MobileNet:
+    """The network without its own heads."""
 
-    def put(layer: nn.Conv2d | nn.Linear, kernel: NDArray[Any], bias: str) -> None:
+    def put(layer: nn.Conv2d, kernel: NDArray[Any], bias: str) -> None:
         layer.weight.copy_(torch.from_numpy(np.ascontiguousarray(kernel)))
         assert layer.bias is not None
         layer.bias.copy_(torch.from_numpy(weights[bias]))
 
-    lower, upper = Lower(), Upper(dropout)
-    put(lower.stem, weights["conv1/convolution/merged_input"].transpose(3, 2, 0, 1), "conv1_bn/batchnorm_1/sub")
-    for number, block in enumerate((*lower.blocks, *upper.blocks), 1):
+    network = MobileNet()
+    put(network.stem, weights["conv1/convolution/merged_input"].transpose(3, 2, 0, 1), "conv1_bn/batchnorm_1/sub")
+    for number, block in enumerate(network.blocks, 1):
         assert isinstance(block, Block)
         depthwise, norm = f"conv_dw_{number}/depthwise_kernel", f"conv_dw_{number}_bn/batchnorm_1"
         kernel = weights[depthwise][..., 0] * weights[f"{norm}/mul"]
         put(block.depthwise, kernel.transpose(2, 0, 1)[:, None], f"{norm}/sub")
         mixing = weights[f"conv_pw_{number}/convolution/merged_input"]
         put(block.pointwise, mixing.transpose(3, 2, 0, 1), f"conv_pw_{number}_bn/batchnorm_1/sub")
-    put(upper.features, weights["feats/kernel"].T, "feats/bias")
-    ages, likely = (torch.from_numpy(weights[f"age_pred/{name}"]) for name in ("kernel", "bias"))
-    upper.age.weight.copy_(torch.cat([ages[:, :1], ages], dim=1).T)
-    upper.age.bias.copy_(torch.cat([likely[:1] - 1, likely]))
-    upper.gender.weight.copy_(-torch.from_numpy(weights["gender_pred/kernel"].T))  # its sigmoid means male
-    upper.gender.bias.copy_(-torch.from_numpy(weights["gender_pred/bias"]))
-    return lower.eval(), upper.eval()
+    return network.eval()
 
 
 def feed(levels: Tensor, geometry: CropGeometry) -> Tensor:

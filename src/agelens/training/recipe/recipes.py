@@ -233,11 +233,12 @@ OWN_RESEARCH = Course(
     "first-research",
     1.35,
     (
-        Kind(ONE, 150_000, {VGGFACE2: 0.45, "whole-research": 0.55}, age=0.8, gender=0.8),
-        Kind(OTHERS, 150_000, {VGGFACE2: 0.45, "whole-research": 0.35, "first-research": 0.2}, age=0.6, gender=0.6),
+        Kind(ONE, 294_400, {VGGFACE2: 0.6, "first-research": 0.2, "base": 0.2}, age=0.8, gender=0.8),
+        Kind(OTHERS, 294_400, {VGGFACE2: 0.6, "first-research": 0.4}, age=0.6, gender=0.6),
     ),
     0.25,
-    replace(_small(_SMALL, 9000, 128, 1e-3, 41), hint=2.0),
+    replace(_small(_SMALL, 4600, 128, 1e-3, 41), hint=2.0),
+    still=True,
 )
 
 BASE = Recipe(
@@ -265,7 +266,7 @@ NANO = Recipe(
 RESEARCH = Recipe(
     name="agelens-research",
     sources=(FAIRFACE_SOURCE, Source("utkface", "utkface-train", UTKFACE, 5), Source("aaf", "aaf-train", AAF, 5)),
-    courses=(MIDDLE, WHOLE, NEAR, WHOLE_RESEARCH, NEAR_RESEARCH, FIRST_RESEARCH, OWN_RESEARCH),
+    courses=(MIDDLE, WHOLE, NEAR, OWN_BASE, WHOLE_RESEARCH, NEAR_RESEARCH, FIRST_RESEARCH, OWN_RESEARCH),
     elders=1.0,
     second=0.0,
     int8=False,

@@ -5,27 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors.torch import load, save
 
-from agelens.outfile import write_whole
-from agelens.training.augment import DRAWS, STILL
 from agelens.training.crops import WIDENING
 from agelens.training.networks import FaceNetwork
 from agelens.training.recipe import vggface2
+from agelens.training.recipe.hearing import Said, Teacher, as_teacher, hear_faces, show_still
 from agelens.training.recipe.hints import Hinted, begin_to_tell
-from agelens.training.recipe.lessons import Labels, Material, Said, Teacher, as_teacher, prepare_lessons
+from agelens.training.recipe.lessons import Labels, Material, prepare_lessons
 from agelens.training.recipe.loop import open_trained, train
 from agelens.training.recipe.mobilenet import read_package
+from agelens.training.recipe.probe import PROBE, cross_fit
 from agelens.training.recipe.recognition import begin_with_recognition
 from agelens.training.recipe.shorten import shorten
 from agelens.training.recipe.teacher import SIDE, ask_years, open_age_network
 from agelens.training.recipe.validate import judge_each
-from agelens.training.recipe.views import change
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,9 +40,8 @@ YEARS = "years"
 RECOGNITION = "recognition"
 """The CC0 recognition network, see `recognition`; courses may begin with it."""
 VGGFACE2 = "vggface2"
-"""The network that saw research-only pictures, see `vggface2`; its upper part learns when a course first hears it."""
+"""Heads on what the network that saw research-only pictures sees, see `vggface2` and `probe`; they judge faces only."""
 HINTS = "hints of vggface2"
-CHUNK = 512
 FITTED, MEASURED = 6000, 512
 """Faces that heads are fitted to, see `shorten`, and that statistics are measured on, see `begin_with_recognition`."""
 
@@ -109,8 +106,8 @@ class School:
         """
         if any(course.train.hint or course.hears(VGGFACE2) for course in courses):
             read_package(self._downloads.vggface2)  # better told now than hours later
-            self._digests[VGGFACE2] = vggface2.identify(self._material.crops)
-            self._digests[HINTS] = vggface2.identify_hints(self._material.crops)
+            seen = vggface2.identify(self._material.crops)
+            self._digests[VGGFACE2], self._digests[HINTS] = f"{seen} {PROBE}", f"{seen} {vggface2.HINTS}"
         for course in courses:
             folder = self._folder_of(course)
             network = open_trained(course.train, folder)
@@ -131,13 +128,16 @@ class School:
 
     def _hold(self, course: Course, folder: Path) -> FaceNetwork:
         config, start = course.train, self._begin(course)
-        if VGGFACE2 not in self._teachers and course.hears(VGGFACE2):
-            teacher = vggface2.open_teacher(self._downloads.vggface2, self._material, self._work, self._say)
-            self._teachers[VGGFACE2] = teacher
-        hints = self._see() if config.hint else None
+        hints = vggface2.make_hints(self._see(), self._material.crops) if config.hint else None
         lessons = prepare_lessons(
-            self._material, course, self._teachers, folder, lambda line: self._say(f"{course.name}: {line}"), hints
+            self._material,
+            course,
+            self._teachers,
+            folder,
+            lambda line: self._say(f"{course.name}: {line}"),
+            still=self._hear_faces(course, folder) if course.still else None,
         )
+        lessons = replace(lessons, hints=hints)
         self._say(f"{course.name}: {len(lessons.views)} views, {config.steps} steps of {config.batch}")
         judge = judge_each(self._material.crops, course.widening, config.network.size)
         begun = start if hints is None else self._begin_to_tell(start, course, hints)
@@ -145,6 +145,19 @@ class School:
 
     def _see(self) -> Tensor:
         return vggface2.see(self._downloads.vggface2, self._material, self._work, self._say)
+
+    def _hear_faces(self, course: Course, folder: Path) -> dict[str, Said]:
+        """What the teachers of a course say of all faces."""
+        said: dict[str, Said] = {}
+        for name in sorted({name for kind in course.kinds for name in kind.teachers}):
+            kept = folder / f"faces.{name}.safetensors"
+            if name == VGGFACE2:
+                said[name] = cross_fit(self._see(), self._material, kept, self._say)
+            else:
+                ages, female = hear_faces(self._material.faces, self._teachers[name], kept)
+                said[name] = ages.to(self._device), None if female is None else female.to(self._device)
+            self._say(f"{course.name}: {name} has judged {len(self._material.faces)} faces")
+        return said
 
     def _begin_to_tell(self, network: FaceNetwork, course: Course, hints: Tensor) -> Hinted:
         rows = self._some_of(course)
@@ -170,19 +183,6 @@ class School:
         return shorten(self._networks[course.begins], config, show_still(faces, course.widening, config.size), said)
 
     def _tell_years(self, faces: Tensor, fingerprint: str) -> NDArray[np.float32]:
-        """What the age network says of every face and its mirror image, shape (F, 101)."""
+        """What the age network says of every face, shape (F, 101)."""
         kept = self._work / f"{YEARS}-{hashlib.sha256(fingerprint.encode()).hexdigest()[:8]}.safetensors"
-        if not kept.is_file():
-            teacher, parts = self._teachers[YEARS], []
-            for some in torch.split(faces, CHUNK):
-                seen = show_still(some, teacher.widening, teacher.size)
-                said = torch.stack([teacher.ask(view)[0].exp() for view in (seen, seen.flip(3))])
-                parts.append(said.mean(dim=0).cpu())
-            write_whole(kept, save({"ages": torch.cat(parts)}))
-        return load(kept.read_bytes())["ages"].numpy()
-
-
-def show_still(faces: Tensor, widening: float, size: int) -> Tensor:
-    """Faces unchanged: RGB uint8, shape (N, S, S, 3), to RGB levels, shape (N, 3, size, size)."""
-    draws = np.full((CHUNK, DRAWS), 0.5, np.float32)
-    return torch.cat([change(some, draws[: len(some)], widening, size, STILL) for some in torch.split(faces, CHUNK)])
+        return hear_faces(faces, self._teachers[YEARS], kept)[0].exp().numpy()

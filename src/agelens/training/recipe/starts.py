@@ -1,8 +1,6 @@
 """Where training begins: the face recognition network of dlib, read from its own file.
 
-Its scale and offset layers are BatchNorms whose statistics were folded in. Each becomes a BatchNorm again, its
-statistics measured on real crops, such that the network still computes the same: otherwise the first hundreds of steps
-would destroy what it knows.
+Its scale and offset layers are BatchNorms whose statistics were folded in: see `unfold`.
 """
 
 from __future__ import annotations
@@ -14,42 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from agelens.training.networks import Block, FaceNetwork, NetworkConfig
+from agelens.training.unfold import measure_statistics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-
-
-def _measure_statistics(
-    network: FaceNetwork, affine: dict[nn.BatchNorm2d, tuple[Tensor, Tensor]], batches: Sequence[Tensor]
-) -> None:
-    """Splits each folded scale and offset into statistics measured on crops and what is left to learn."""
-    sums: dict[nn.Module, list[Tensor]] = {}
-
-    def replace(norm: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> Tensor:
-        assert isinstance(norm, nn.BatchNorm2d)
-        x = inputs[0]
-        sums.setdefault(norm, []).append(torch.stack([x.mean(dim=(0, 2, 3)), (x * x).mean(dim=(0, 2, 3))]))
-        scale, offset = affine[norm]
-        return x * scale[:, None, None] + offset[:, None, None]
-
-    hooks = [norm.register_forward_hook(replace) for norm in affine]
-    network.eval()
-    for batch in batches:
-        network.features(batch)
-    for hook in hooks:
-        hook.remove()
-    for norm, (scale, offset) in affine.items():
-        mean, square = torch.stack(sums[norm]).mean(dim=0)
-        variance = (square - mean * mean).clamp(min=1e-6)
-        deviation = (variance + norm.eps).sqrt()
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        norm.running_mean.copy_(mean)
-        norm.running_var.copy_(variance)
-        norm.weight.copy_(scale * deviation)
-        norm.bias.copy_(offset + scale * mean)
 
 
 RECOGNITION_CONFIG = NetworkConfig(size=150, widths=(32, 64, 128, 256, 256), blocks=(3, 4, 3, 3, 1), last_inner=256)
@@ -77,7 +45,7 @@ def load_recognition_start(config: NetworkConfig, model: bytes, batches: Sequenc
             scale, offset = scaling[: conv.out_channels], scaling[conv.out_channels :]
             conv.weight.copy_(_flushed(kernel[:count].reshape(conv.weight.shape)))
             affine[norm] = (_flushed(scale), _flushed(offset + scale * kernel[count:]))
-        _measure_statistics(network, affine, batches)
+        measure_statistics(network, affine, batches)
     return network
 
 

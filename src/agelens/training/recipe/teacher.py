@@ -14,6 +14,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+from agelens.training.devices import in_bf16
 from agelens.training.networks import AGE_BINS, Block, FaceNetwork, NetworkConfig
 from agelens.training.recipe.packages import read_members
 
@@ -63,7 +64,7 @@ def open_age_network(wheel: Path) -> FaceNetwork:
 
 def ask_years(network: FaceNetwork, levels: Tensor) -> Tensor:
     """Log probabilities of years 0..100, shape (N, 101), of RGB levels, shape (N, 3, 64, 64)."""
-    with torch.inference_mode(), torch.autocast(levels.device.type, torch.bfloat16):
+    with torch.inference_mode(), in_bf16(levels.device):
         answers, _ = network.look(levels)
     probabilities = torch.softmax(answers.float(), dim=1)
     fade = FADE ** torch.arange(AGE_BINS - BINS + 1, device=levels.device)

@@ -1,0 +1,192 @@
+"""Model files as a start: read back they answer as before, learn on, hand down what they have seen and their terms."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from agelens.errors import DamagedModelError, NotFoundError, UnfitModelError
+from agelens.estimate import OnnxEstimator
+from agelens.training.calibrate import Calibration, softmax
+from agelens.training.config_file import make_config, merge
+from agelens.training.course import run_training
+from agelens.training.export import export_onnx
+from agelens.training.foreign import read_weights
+from agelens.training.heritage import inherit, list_data, settle_licence
+from agelens.training.judge import predict_crops
+from agelens.training.levi_hassner import LeviHassner, LeviHassnerConfig
+from agelens.training.listeners import Listeners
+from agelens.training.networks import FaceNetwork, NetworkConfig, normalise
+from agelens.training.publish import UNSTATED, ExportOptions, export_checkpoint
+from agelens.training.reopen import read_model_weights
+from agelens.training.unfold import unfold
+from agelens.zoo import read_model
+from command import run
+from stand_in import make_spec
+from training_makers import SETTINGS, make_manifest, train
+
+pytestmark = pytest.mark.filterwarnings("ignore::agelens.errors.TermsWarning")
+RESEARCH = Path(__file__).parents[1] / "weights/agelens-research.onnx"
+SHORT = {"hyperparameters": {"epochs": 1, "optimizer": {"lr": 1e-5}}}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_manifest(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def crops() -> np.ndarray:
+    rng = np.random.default_rng(4)
+    smooth = rng.normal(0, 40, (40, 6, 6, 3)).repeat(16, axis=1).repeat(16, axis=2)
+    return np.clip(128 + smooth + rng.normal(0, 12, (40, 96, 96, 3)), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module", params=["agelens-base", str(RESEARCH)])
+def model(request: pytest.FixtureRequest) -> tuple[bytes, str]:
+    return read_model(request.param), request.param
+
+
+def rebuilt(model: bytes, source: str) -> FaceNetwork:
+    weights = read_model_weights(model, source)
+    network = FaceNetwork(NetworkConfig.from_dict(weights.about["network"]))
+    network.load_state_dict(weights.tensors)
+    return network.eval()
+
+
+def assert_alike(network: FaceNetwork, model: bytes, crops: np.ndarray, tolerance: float = 1e-4) -> None:
+    ages, genders = predict_crops(network, crops)
+    answer = OnnxEstimator(model, name="model").estimate(crops)
+    assert np.abs(softmax(ages.astype(float)) - answer.ages).max() < tolerance
+    assert np.abs(1 / (1 + np.exp(-genders.astype(float))) - answer.female).max() < tolerance
+
+
+def batches(crops: np.ndarray) -> list[torch.Tensor]:
+    return list(torch.split(normalise(torch.from_numpy(crops).permute(0, 3, 1, 2).float()), 16))
+
+
+def test_read_back_a_model_answers_as_its_file_does(model, crops) -> None:
+    weights = read_model_weights(*model)
+    assert weights.folded
+    assert weights.about["crop"] == OnnxEstimator(model[0], name="model").spec.crop.to_dict()
+    assert_alike(rebuilt(*model), model[0], crops)
+
+
+def test_unfolded_it_answers_the_same_while_it_learns_too(model, crops) -> None:
+    network = rebuilt(*model)
+    folded = network.features(batches(crops)[0])
+    network.train()
+    lost = (network.features(batches(crops)[0]) - folded).abs().mean() / folded.abs().mean()
+    network = rebuilt(*model)
+    unfold(network, [torch.cat(batches(crops))])
+    assert_alike(network, model[0], crops)
+    network.train()
+    whole = torch.cat(batches(crops))
+    learning = network.features(whole)
+    network = rebuilt(*model)
+    kept = (learning - network.features(whole)).abs().mean() / network.features(whole).abs().mean()
+    assert kept < 1e-3 < 0.2 < lost
+
+
+def test_exported_again_it_is_the_same_graph(model, crops) -> None:
+    network = rebuilt(*model)
+    spec = OnnxEstimator(model[0], name="model").spec
+    again = export_onnx(network, Calibration(), spec)
+    first, second = (onnx.load_from_string(data).graph for data in (model[0], again))
+    assert list(first.node) == list(second.node)
+    assert_alike(network, again, crops)
+
+
+def test_a_run_begins_with_a_model_by_name(data: Path, tmp_path: Path) -> None:
+    folder, told = train(data, tmp_path, settings=SHORT | {"network": {"start": "agelens-base"}})
+    assert any("laid out like agelens-base, for crops of 96 pixels" in line for line in told)
+    assert not any("afresh" in line or "NOTE" in line for line in told)
+    weights = read_weights(folder)
+    assert weights.about["crop"]["size"] == 96
+    assert weights.about["network"]["widths"] == [32, 64, 128, 256]
+    before = read_model_weights(read_model("agelens-base"), "agelens-base")
+    # The second opinion does not learn; the first kernels hardly had the time to.
+    for name, value in weights.tensors.items():
+        if name.startswith("second."):
+            assert torch.equal(value, before.tensors[name]), name
+    assert (weights.tensors["stem.weight"] - before.tensors["stem.weight"]).abs().max() < 1e-3
+    spec = export_checkpoint(folder, ExportOptions(output=tmp_path / "mine.onnx"))
+    names = [entry["name"] for entry in spec.training_data]
+    assert any("FairFace" in name for name in names)
+    assert names[-1].startswith("made (")
+    assert spec.licence == UNSTATED
+    # Once more, from what was made: all of it is still told, once.
+    again, _ = train(data, tmp_path / "again", settings=SHORT | {"network": {"start": str(tmp_path / "mine.onnx")}})
+    assert [entry["name"] for entry in list_data(read_weights(again).about)] == names
+
+
+def test_terms_pass_on(data: Path, tmp_path: Path) -> None:
+    folder, told = train(data, tmp_path, "age", SHORT | {"network": {"start": str(RESEARCH)}})
+    assert any("not for commercial use" in line for line in told)
+    spec = export_checkpoint(folder, ExportOptions(output=tmp_path / "mine.onnx", licence="MIT"))
+    assert spec.licence.startswith("research only")
+    assert spec.licence.endswith("else: MIT")
+    assert spec.terms is not None
+    own, _ = train(data, tmp_path / "next", "age", SHORT | {"network": {"start": str(folder)}})
+    assert settle_licence(read_weights(own).about, "MIT").startswith("research only")
+
+
+def test_gone_on_with_after_a_break_it_ends_as_if_there_had_been_none(data: Path, tmp_path: Path) -> None:
+    settings = {"hyperparameters": {"save_every": 2}, "network": {"start": "agelens-base"}}
+    whole, _ = train(data, tmp_path / "whole", settings=settings)
+
+    def stop(facts: dict[str, Any]) -> None:
+        if facts["step"] == 4:
+            raise InterruptedError
+
+    where = {"data": {"file": str(data), "output_dir": str(tmp_path / "cut")}}
+    with pytest.raises(InterruptedError):
+        run_training(make_config(merge(SETTINGS, where, settings)), "both", listeners=Listeners(step=stop))
+    resumed, _ = train(data, tmp_path / "cut", settings=settings, resume=True)
+    for name, value in read_weights(whole).tensors.items():
+        assert torch.equal(value, read_weights(resumed).tensors[name]), name
+    assert read_weights(resumed).about["begun"] == read_weights(whole).about["begun"]
+
+
+def test_what_cannot_be_learned_on_from_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnfitModelError, match="32-bit numbers"):
+        train(data, tmp_path, settings={"network": {"start": "agelens-nano"}})
+    levi = LeviHassner(LeviHassnerConfig(task="age", groups="adience12")).eval()
+    (tmp_path / "levi.onnx").write_bytes(export_onnx(levi, Calibration(), make_spec()))
+    with pytest.raises(UnfitModelError):
+        train(data, tmp_path, settings={"network": {"start": str(tmp_path / "levi.onnx")}})
+    changed = onnx.load_from_string(read_model("agelens-base"))
+    next(node for node in changed.graph.node if node.op_type == "Relu").op_type = "Sigmoid"
+    with pytest.raises(UnfitModelError, match="can't be learned on from"):
+        read_model_weights(changed.SerializeToString(), "changed.onnx")
+    (tmp_path / "cut.onnx").write_bytes(read_model("agelens-base")[:-1000])
+    with pytest.raises(DamagedModelError):
+        train(data, tmp_path, settings={"network": {"start": str(tmp_path / "cut.onnx")}})
+    with pytest.raises(NotFoundError, match=r"its name or its \.onnx"):
+        train(data, tmp_path, settings={"network": {"start": "agelens-bas"}})
+    with pytest.raises(UnfitModelError, match="is a face network"):
+        train(data, tmp_path, settings={"network": {"start": "agelens-base", "name": "levi-hassner"}})
+    assert not list(tmp_path.glob("*_output_*"))
+
+
+def test_weights_of_somebody_else_are_said_to_be_of_unknown_data(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(1)}, tmp_path / "theirs.pt")
+    begun = inherit(read_weights(tmp_path / "theirs.pt"))
+    assert begun["training_data"] == [{"name": f"unknown: it began with {tmp_path / 'theirs.pt'}"}]
+    assert settle_licence({"begun": begun}, "MIT") == "MIT"
+
+
+def test_on_the_command_line(data: Path, tmp_path: Path) -> None:
+    done = run(
+        *("train", "--data", data, "-o", tmp_path, "--start", "agelens-base", "--set", "DATA.CROP=whole"),
+        *("--epochs", "1", "--batch-size", "16", "--set", "GPU.STATUS=false"),
+    )
+    assert done.returncode == 0, done.stderr
+    (stats,) = tmp_path.glob("*/both_stats_*.json")
+    assert json.loads(stats.read_text())["network"]["size"] == 96

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,24 @@ import onnx
 import pytest
 import torch
 
+from agelens.align import CropGeometry
+from agelens.datasets.manifest_file import read_manifest
 from agelens.errors import DamagedModelError, NotFoundError, UnfitModelError
 from agelens.estimate import OnnxEstimator
+from agelens.evaluation.leaks import find_leak_reasons
+from agelens.evaluation.protocol import default_protocol, load_protocol
+from agelens.modelspec import is_restricted
 from agelens.training.calibrate import Calibration, softmax
+from agelens.training.checkpoint import load_checkpoint
 from agelens.training.config_file import make_config, merge
 from agelens.training.course import run_training
 from agelens.training.export import export_onnx
-from agelens.training.foreign import read_weights
+from agelens.training.foreign import Weights, read_weights
 from agelens.training.heritage import inherit, list_data, settle_licence
 from agelens.training.judge import predict_crops
 from agelens.training.levi_hassner import LeviHassner, LeviHassnerConfig
 from agelens.training.listeners import Listeners
+from agelens.training.material import find_geometry, open_data
 from agelens.training.networks import FaceNetwork, NetworkConfig, normalise
 from agelens.training.publish import UNSTATED, ExportOptions, export_checkpoint
 from agelens.training.reopen import read_model_weights
@@ -131,10 +139,97 @@ def test_terms_pass_on(data: Path, tmp_path: Path) -> None:
     assert any("not for commercial use" in line for line in told)
     spec = export_checkpoint(folder, ExportOptions(output=tmp_path / "mine.onnx", licence="MIT"))
     assert spec.licence.startswith("research only")
-    assert spec.licence.endswith("else: MIT")
+    assert spec.licence.endswith("; and MIT")
+    alone = export_checkpoint(folder, ExportOptions(output=tmp_path / "mine.onnx")).licence
+    assert f"{alone}; and MIT" == spec.licence
     assert spec.terms is not None
     own, _ = train(data, tmp_path / "next", "age", SHORT | {"network": {"start": str(folder)}})
-    assert settle_licence(read_weights(own).about, "MIT").startswith("research only")
+    told = settle_licence(read_weights(own).about, "MIT")
+    assert told == spec.licence
+    assert settle_licence({"terms": told}, "MIT") == told
+
+
+def test_terms_of_data_pass_on_as_well() -> None:
+    named = {"training_data": [{"name": "Adience", "licence": "research only"}]}
+    assert settle_licence(named, "MIT") == "research only; and MIT"
+    assert settle_licence({"begun": inherit(Weights({}, named, "age_net.caffemodel"))}, None) == "research only"
+    assert settle_licence({"training_data": [{"name": "own", "licence": "CC BY 4.0"}]}, "MIT") == "MIT"
+
+
+@pytest.mark.parametrize(
+    ("licence", "restricted"),
+    [
+        ("research only (UTKFace)", True),
+        ("CC BY-NC 4.0", True),
+        ("non-commercial use", True),
+        ("noncommercial", True),
+        ("MIT", False),
+        ("CC BY 4.0", False),
+        ("not stated", False),
+    ],
+)
+def test_what_a_licence_keeps_from_being_used(licence: str, restricted: bool) -> None:
+    assert is_restricted(licence) is restricted
+
+
+def test_what_the_start_has_seen_is_a_leak_too(data: Path, tmp_path: Path) -> None:
+    first, _ = train(data, tmp_path / "first", settings=SHORT)
+    other = make_manifest(tmp_path / "other", 40)
+    folder, _ = train(other, tmp_path / "second", settings=SHORT | {"network": {"start": str(first), "size": "nano"}})
+    spec = export_checkpoint(folder, ExportOptions(output=tmp_path / "mine.onnx"))
+    manifest, protocol = read_manifest(data), default_protocol("made")
+    everyone, tested = np.arange(len(manifest)), np.flatnonzero(manifest.columns.split == "test")
+    (reason,) = find_leak_reasons(spec, manifest, everyone, protocol)
+    assert "weights that it began with were trained on these very pictures" in reason
+    assert not list(find_leak_reasons(spec, manifest, tested, protocol))
+    begun = inherit(Weights({}, {"training_data": [{"name": "Adience", "licence": "x"}]}, "net.caffemodel"))
+    assert begun["seen"] == [{"name": "Adience"}]
+    folds = load_protocol("adience5")
+    seen = replace(spec, recipe={**spec.recipe, "seen": [{"name": "made, with love"}]})
+    (told,) = find_leak_reasons(seen, manifest, tested, folds, held_out="3")
+    assert "began with weights that name made" in told
+
+
+def test_the_first_checkpoint_answers_as_the_model_does(data: Path, tmp_path: Path, crops: np.ndarray) -> None:
+    def stop(facts: dict[str, Any]) -> None:
+        raise InterruptedError
+
+    where = {"data": {"file": str(data), "output_dir": str(tmp_path)}, "network": {"start": "agelens-base"}}
+    with pytest.raises(InterruptedError):
+        run_training(make_config(merge(SETTINGS, where)), "both", listeners=Listeners(step=stop))
+    (last,) = tmp_path.glob("*/last")
+    weights = read_weights(last)
+    network = FaceNetwork(NetworkConfig.from_dict(weights.about["network"]))
+    network.load_state_dict(load_checkpoint(last).part("network"))
+    assert_alike(network.eval(), read_model("agelens-base"), crops)
+    assert network.stem_norm.running_mean is not None
+    assert (network.stem_norm.running_mean.abs() > 1e-3).any()
+    assert network.config.dropout == 0.2  # as it was trained
+
+
+def test_faces_are_cut_as_the_start_wants_them(data: Path) -> None:
+    wider = CropGeometry(96, 0.3, 0.35)
+    config = make_config(merge(SETTINGS, {"data": {"crop": "face"}}))
+    source, about = open_data(data), {"kind": "face", "crop": wider.to_dict()}
+    assert find_geometry(config, source, Weights({}, about, "mine.onnx"), lambda _: None) == wider
+    levi = Weights({}, {**about, "kind": "levi-hassner"}, "levi")
+    assert find_geometry(config, source, levi, lambda _: None) == CropGeometry(48)
+
+
+def test_who_learns_ages_alone_says_nothing_of_gender(data: Path, tmp_path: Path, crops: np.ndarray) -> None:
+    folder, _ = train(data, tmp_path, "age", SHORT | {"network": {"start": "agelens-base"}})
+    spec = export_checkpoint(folder, ExportOptions(output=tmp_path / "mine.onnx"))
+    assert spec.decode == "year"
+    answer = OnnxEstimator((tmp_path / "mine.onnx").read_bytes(), name="mine").estimate(crops)
+    assert answer.female == pytest.approx(0.5)
+
+
+def test_a_file_with_its_numbers_elsewhere_is_refused() -> None:
+    changed = onnx.load_from_string(read_model("agelens-base"))
+    changed.graph.initializer[3].data_location = onnx.TensorProto.EXTERNAL
+    changed.graph.initializer[3].external_data.add(key="location", value="elsewhere.bin")
+    with pytest.raises(UnfitModelError, match="can't be learned on from"):
+        read_model_weights(changed.SerializeToString(), "changed.onnx")
 
 
 def test_gone_on_with_after_a_break_it_ends_as_if_there_had_been_none(data: Path, tmp_path: Path) -> None:
@@ -178,7 +273,7 @@ def test_what_cannot_be_learned_on_from_is_refused(data: Path, tmp_path: Path) -
 def test_weights_of_somebody_else_are_said_to_be_of_unknown_data(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(1)}, tmp_path / "theirs.pt")
     begun = inherit(read_weights(tmp_path / "theirs.pt"))
-    assert begun["training_data"] == [{"name": f"unknown: it began with {tmp_path / 'theirs.pt'}"}]
+    assert begun["training_data"] == [{"name": "unknown, seen by the weights that it began with"}]
     assert settle_licence({"begun": begun}, "MIT") == "MIT"
 
 

@@ -215,7 +215,7 @@ def test_heads_say_what_is_seen_and_it_is_kept(tmp_path: Path) -> None:
     kept = tmp_path / "said.safetensors"
     ages, female = cross_fit(seen_of(faces), faces, kept, told.append, QUICK)
     assert female is not None
-    assert told == [f"vggface2: heads {number} of 4 have learned" for number in (1, 2, 3, 4)]
+    assert told == [f"heads {number} of 4 have learned" for number in (1, 2, 3, 4)]
     right = (female.numpy() > 0) == (faces.crops.female > 0.5)
     for split in ("train", "val"):
         assert right[faces.crops.split == split].mean() > 0.85

@@ -6,6 +6,7 @@ It travels as JSON in the ONNX metadata under the key `agelens`. A file without 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,9 @@ INTERFACE: dict[str, Any] = {
     "gender": {"output": GENDER_OUTPUT, "labels": ["male", "female"]},
 }
 """What every file of this schema says alike; one that says otherwise would be fed or read wrongly."""
+
+
+_RESTRICTED = re.compile(r"research|non-?\s?commercial|not for commercial|\bnc\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,7 @@ class ModelSpec:
     @property
     def terms(self) -> str | None:
         """What users must hear when the file is opened: that it is for research only. None where it is not."""
-        if "research" not in self.licence.lower():
+        if not is_restricted(self.licence):
             return None
         return f"the weights of {self.name} are for research and not for commercial use: {self.licence}"
 
@@ -178,7 +182,7 @@ class ModelSpec:
                 coverage=float(values["intervals"]["coverage"]),
                 levels=tuple(map(IntervalLevel.from_list, values["intervals"]["levels"])),
                 licence=str(values["licence"]),
-                training_data=tuple(values["training_data"]),
+                training_data=tuple(dict(entry) for entry in values["training_data"]),
                 metrics=dict(values["metrics"]),
                 notes=tuple(values["notes"]),
                 recipe=dict(values["recipe"]),
@@ -196,6 +200,11 @@ class ModelSpec:
         if not 0 < spec.coverage < 1:
             raise UnfitModelError(f"{name} states a coverage of {spec.coverage}, which is no share; export it again")
         return spec
+
+
+def is_restricted(licence: str) -> bool:
+    """Whether a licence is for research only, or excludes commercial use."""
+    return bool(_RESTRICTED.search(licence))
 
 
 def _check_interface(values: dict[str, Any]) -> None:

@@ -43,8 +43,8 @@ def command(
     """Exports a checkpoint."""
     with exit_status("export"):
         require("train", "export")
-        from agelens.training.publish import UNSTATED, ExportOptions, export_checkpoint
+        from agelens.training.publish import ExportOptions, export_checkpoint
 
-        options = ExportOptions(output=output, name=name, int8=int8, calibrate=calibrate, licence=licence or UNSTATED)
+        options = ExportOptions(output=output, name=name, int8=int8, calibrate=calibrate, licence=licence or None)
         spec = export_checkpoint(checkpoint, options, tell)
         tell(f"{output}: {spec.name}, {' and '.join(spec.tasks)}; its card is {output.with_suffix('.md')}")

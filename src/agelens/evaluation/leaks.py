@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from agelens.datasets.duplicates import near_pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -22,6 +22,8 @@ DATA_KEY = "data"
 """Where a model's recipe says the fingerprint (or a list of them) of the manifests that it was trained on."""
 HELD_OUT_KEY = "held_out"
 """Where a recipe names the fold or the person that was left out of a manifest whose fingerprint it says."""
+SEEN_KEY = "seen"
+"""Where a recipe lists the same of weights that were learned on from, or a data set's `name` if no more is known."""
 
 
 def find_leak_reasons(
@@ -43,26 +45,56 @@ def find_leak_reasons(
     """
     if whole.leaky:
         yield "the data set was prepared with leaks between its splits allowed"
-    trained = spec.recipe.get(DATA_KEY, [])
-    # The first exports wrote all that they knew of the data here.
-    listed = trained if isinstance(trained, list) else [trained]
-    fingerprints = {str(entry.get("fingerprint")) if isinstance(entry, dict) else str(entry) for entry in listed}
     left_out = str(spec.recipe.get(HELD_OUT_KEY, ""))
     if held_out is not None and left_out and left_out != held_out:
         yield f"the model {spec.name} stands for {held_out!r} but was trained with it: it left out {left_out!r}"
+    before = spec.recipe.get(SEEN_KEY, [])
+    own = {DATA_KEY: spec.recipe.get(DATA_KEY, []), HELD_OUT_KEY: left_out}
+    for seen, whose in [(own, ""), *((entry, "weights that it began with were ") for entry in before)]:
+        yield from _find_seen(spec.name, seen, whose, whole, tested, held_out)
+    names = sorted(set(whole.columns.dataset[tested].tolist()))
+    if protocol.folds is not None and held_out is not None:
+        for name in names:
+            if any(_mentions(str(entry.get("name", "")), name) for entry in before):
+                yield f"the model {spec.name} began with weights that name {name} among their training data"
+    if protocol.unseen or (protocol.folds is not None and held_out is None):
+        for name in names:
+            if any(_mentions(str(entry.get("name", "")), name) for entry in spec.training_data):
+                yield f"the model {spec.name} names {name} among its training data, and {protocol.name} is zero-shot"
+
+
+def _find_seen(
+    model: str,
+    seen: Mapping[str, Any],
+    whose: str,
+    whole: Manifest,
+    tested: NDArray[np.int64],
+    held_out: str | None,
+) -> Iterator[str]:
+    """Whether rows are among those of manifests that were trained on, each as a sentence.
+
+    Args:
+        model: Its name.
+        seen: Fingerprints under `DATA_KEY`, what was held out of them under `HELD_OUT_KEY`.
+        whose: What stands before "trained".
+        whole: See `find_leak_reasons`, as for what follows.
+        tested: Likewise.
+        held_out: Likewise.
+    """
+    trained, left_out = seen.get(DATA_KEY, []), str(seen.get(HELD_OUT_KEY, ""))
+    # The first exports wrote all that they knew of the data here.
+    listed = trained if isinstance(trained, list) else [trained]
+    fingerprints = {str(entry.get("fingerprint")) if isinstance(entry, dict) else str(entry) for entry in listed}
+    said = f"the model {model}: {whose}" if whose else f"the model {model} was "
     if whole.take(tested).fingerprint in fingerprints:
-        yield f"the model {spec.name} was trained on these very pictures"
+        yield f"{said}trained on these very pictures"
     elif whole.fingerprint in fingerprints and not (left_out and left_out == held_out):
         splits = set(whole.columns.split[tested].tolist())
         if splits != {"test"}:
             yield (
-                f"the model {spec.name} was trained on this manifest, and pictures outside its test part"
+                f"{said}trained on this manifest, and pictures outside its test part"
                 f" ({', '.join(sorted(str(split) for split in splits))}) are to be evaluated"
             )
-    if protocol.unseen or (protocol.folds is not None and held_out is None):
-        for name in sorted(set(whole.columns.dataset[tested].tolist())):
-            if any(_mentions(str(entry.get("name", "")), name) for entry in spec.training_data):
-                yield f"the model {spec.name} names {name} among its training data, and {protocol.name} is zero-shot"
 
 
 def find_shared(training: Manifest, tested: Manifest) -> Iterator[str]:

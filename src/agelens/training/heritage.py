@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from agelens.modelspec import is_restricted
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from agelens.training.foreign import Weights
+
+UNKNOWN = {"name": "unknown, seen by the weights that it began with"}
 
 
 def list_data(about: Mapping[str, Any]) -> tuple[dict[str, str], ...]:
@@ -28,13 +32,34 @@ def inherit(start: Weights) -> dict[str, Any]:
     about = start.about
     known = "training_data" in about or "data" in about
     return {
-        "source": start.source,
-        "training_data": list(list_data(about)) if known else [{"name": f"unknown: it began with {start.source}"}],
-        "terms": about.get("terms") or about.get("begun", {}).get("terms"),
+        "training_data": list(list_data(about)) if known else [UNKNOWN],
+        "seen": list(_list_seen(about)),
+        "terms": find_terms(about),
+        "decode": about.get("decode"),
     }
 
 
-def settle_licence(about: Mapping[str, Any], licence: str) -> str:
-    """The licence that is asked for, or the stricter terms of what the weights began with."""
-    terms = about.get("begun", {}).get("terms")
-    return f"{terms}; else: {licence}" if terms else licence
+def _list_seen(about: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """Manifests that weights have seen, by fingerprint and what was held out of them, or data sets by name."""
+    yield from about.get("begun", {}).get("seen", ())
+    yield from about.get("seen", ())
+    data = about.get("data", {})
+    if data.get("fingerprint"):
+        yield {"data": data["fingerprint"], "held_out": data.get("held_out", "")}
+    elif "seen" not in about:
+        yield from ({"name": entry["name"]} for entry in about.get("training_data", ()))
+
+
+def find_terms(about: Mapping[str, Any]) -> str | None:
+    """Terms that pass on: the weights' own, those of what they began with, or of data that says them; None: none."""
+    own = about.get("terms") or about.get("begun", {}).get("terms")
+    licences = (str(entry.get("licence", "")) for entry in about.get("training_data", ()))
+    return own or next((licence for licence in licences if is_restricted(licence)), None)
+
+
+def settle_licence(about: Mapping[str, Any], licence: str | None) -> str | None:
+    """The licence that is asked for, behind the terms that pass on; None: neither is there."""
+    terms = find_terms(about)
+    if terms is None or licence is None or licence in terms:
+        return terms or licence
+    return f"{terms}; and {licence}"

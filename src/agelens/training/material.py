@@ -21,6 +21,7 @@ from agelens.training.build import choose_layout
 from agelens.training.classes import find_groups
 from agelens.training.crops import WIDENING, CropSet, aligned_cut, cut_crops, open_crops
 from agelens.training.levi_hassner import PICTURE, WINDOW
+from agelens.training.networks import FaceNetwork
 from agelens.training.pictures_h5 import open_h5
 from agelens.training.whole import measure_geometry, whole_cut
 
@@ -246,7 +247,7 @@ def find_geometry(config: Config, source: OpenedData, origin: Weights | None, te
     """What prediction must cut for the network: the usual crop, or for face crops how faces lie in these."""
     if config.network.name == "levi-hassner":
         plain = CropGeometry(WINDOW).widen(PICTURE / WINDOW, PICTURE)
-    elif origin is not None and "crop" in origin.about:
+    elif origin is not None and origin.about.get("kind") == FaceNetwork.kind and "crop" in origin.about:
         plain = CropGeometry(**origin.about["crop"])
     else:
         plain = CropGeometry(choose_layout(config, origin).size)

@@ -170,7 +170,8 @@ class FaceNetwork(Network):
         return self.config.to_dict()
 
     def heads(self, task: str) -> list[nn.Parameter]:
-        unused = {"age": [self.gender], "gender": [self.age]}.get(task, [])
+        opinion = [] if self.second is None else [self.second.answer]
+        unused = {"age": [self.gender, *opinion], "gender": [self.age]}.get(task, [])
         return [parameter for head in unused for parameter in head.parameters()]
 
     def features(self, x: Tensor) -> Tensor:

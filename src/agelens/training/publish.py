@@ -58,7 +58,7 @@ class ExportOptions:
         name: What the model is called; by default the file's name without its ending.
         int8: Whether weights and activations become 8-bit integers.
         calibrate: Faces to calibrate on (a manifest or an `.h5`), and to measure `int8` on.
-        licence: Of the weights.
+        licence: Of the weights; terms that they carry on stand before it. None: it isn't stated.
         cache: Where cut faces are kept.
     """
 
@@ -66,7 +66,7 @@ class ExportOptions:
     name: str = ""
     int8: bool = False
     calibrate: Path | None = None
-    licence: str = UNSTATED
+    licence: str | None = None
     cache: Path = Path("output")
 
 
@@ -143,11 +143,11 @@ def describe(weights: Weights, calibration: Calibration, options: ExportOptions)
         version=str(about.get("date", "unfinished")),
         crop=CropGeometry(**about["crop"]),
         tasks=("age", "gender") if about["task"] == "both" else (about["task"],),
-        decode="mean",
+        decode=about.get("begun", {}).get("decode") or "mean",
         coverage=COVERAGE,
         # As precisely as the file states them.
         levels=tuple(IntervalLevel.from_list(level.to_list()) for level in calibration.levels),
-        licence=settle_licence(about, options.licence),
+        licence=settle_licence(about, options.licence) or UNSTATED,
         training_data=list_data(about),
         metrics={name: _rounded(about[name]) for name in ("validation", "test") if about.get(name)},
         notes=NOTES + leaky,
@@ -155,6 +155,7 @@ def describe(weights: Weights, calibration: Calibration, options: ExportOptions)
         recipe={
             "config": about.get("config", {}),
             **{name: data[key] for name, key in (("data", "fingerprint"), ("held_out", "held_out")) if data.get(key)},
+            **({"seen": about["begun"]["seen"]} if about.get("begun") else {}),
             "dataset": data,
             "versions": about.get("versions", {}),
         },

@@ -7,6 +7,7 @@ heads and stays there.
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from google.protobuf.message import DecodeError
 from onnx import helper, numpy_helper
 
-from agelens.errors import DamagedModelError, UnfitModelError
+from agelens.errors import DamagedModelError, UnfitModelError, UsageError
 from agelens.modelspec import METADATA_KEY, ModelSpec
 from agelens.training.calibrate import Calibration
 from agelens.training.export import build_graph
@@ -23,7 +24,7 @@ from agelens.training.foreign import Weights
 from agelens.training.networks import Block, FaceNetwork, NetworkConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
     from torch import nn
@@ -42,14 +43,14 @@ def read_model_weights(model: bytes, source: str) -> Weights:
     """
     try:
         found = onnx.load_from_string(model)
-    except DecodeError as error:
+    except (DecodeError, onnx.checker.ValidationError, OSError) as error:
         raise DamagedModelError(f"{source} is no whole model file ({error}); fetch or export it again") from error
     described = {entry.key: entry.value for entry in found.metadata_props}.get(METADATA_KEY, "{}")
     spec = ModelSpec.from_json(described, name=source)
     try:
-        network = _rebuild(found.graph)
+        network = _rebuild(found.graph, _find_dropout(spec))
         same = network.side == spec.crop.size and _is_same(build_graph(network, Calibration()), found.graph)
-    except (ValueError, KeyError, IndexError, RuntimeError):
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, UsageError):
         same = False
     if not same:
         raise UnfitModelError(
@@ -62,20 +63,40 @@ def read_model_weights(model: bytes, source: str) -> Weights:
         "task": "both" if len(spec.tasks) > 1 else spec.tasks[0],
         "crop": spec.crop.to_dict(),
         "training_data": list(spec.training_data),
+        "seen": list(_list_seen(spec)),
+        "decode": spec.decode,
         # Whoever learns on from restricted weights is restricted too.
         "terms": spec.licence if spec.terms else None,
     }
     return Weights(network.state_dict(), about, source, folded=True)
 
 
-def _rebuild(graph: onnx.GraphProto) -> FaceNetwork:
+def _list_seen(spec: ModelSpec) -> Iterator[dict[str, Any]]:
+    """See `heritage.inherit`."""
+    yield from spec.recipe.get("seen", ())
+    if "data" in spec.recipe:
+        yield {name: spec.recipe[name] for name in ("data", "held_out") if name in spec.recipe}
+    else:
+        yield from ({"name": entry.get("name", "")} for entry in spec.training_data)
+
+
+def _find_dropout(spec: ModelSpec) -> float:
+    """The share that the network was trained with, where its recipe says it."""
+    courses = spec.recipe.get("courses")
+    own = courses[-1]["train"]["network"]["dropout"] if courses else spec.recipe.get("dropout")
+    return NetworkConfig().dropout if own is None else float(own)
+
+
+def _rebuild(graph: onnx.GraphProto, dropout: float) -> FaceNetwork:
     """The network of a graph; whether it is the same is seen when it is written again."""
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer):
+        raise ValueError("its numbers lie in another file")
     known = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     convs = [node for node in graph.node if node.op_type == "Conv"]
     linears = [node for node in graph.node if node.op_type == "Gemm"]
     # A second opinion is written behind the heads.
     trunk = sum(node.op_type == "Conv" for node in itertools.takewhile(lambda node: node.op_type != "Gemm", graph.node))
-    network = FaceNetwork(_read_layout(graph, convs[:trunk], known))
+    network = FaceNetwork(replace(_read_layout(graph, convs[:trunk], known), dropout=dropout))
     blocks = cast("list[Block]", list(network.body))
     pairs = [(network.stem, network.stem_norm)]
     pairs += [pair for block in blocks for pair in ((block.conv1, block.norm1), (block.conv2, block.norm2))]

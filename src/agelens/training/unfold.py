@@ -51,10 +51,14 @@ def measure_statistics(
     def replace(norm: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> Tensor:
         assert isinstance(norm, nn.BatchNorm2d)
         x = inputs[0]
-        sums.setdefault(norm, []).append(torch.stack([x.mean(dim=(0, 2, 3)), (x * x).mean(dim=(0, 2, 3))]))
+        levels = x.double()
+        sums.setdefault(norm, []).append(
+            torch.stack([level.mean(dim=(2, 3)).sum(dim=0) for level in (levels, levels**2)])
+        )
         scale, offset = folded[norm]
         return x * scale[:, None, None] + offset[:, None, None]
 
+    count = sum(len(batch) for batch in batches)
     hooks = [norm.register_forward_hook(replace) for norm in folded]
     network.eval()
     for batch in batches:
@@ -62,7 +66,7 @@ def measure_statistics(
     for hook in hooks:
         hook.remove()
     for norm, (scale, offset) in folded.items():
-        mean, square = torch.stack(sums[norm]).mean(dim=0)
+        mean, square = torch.stack(sums[norm]).sum(dim=0) / count
         variance = (square - mean * mean).clamp(min=1e-6)
         deviation = (variance + norm.eps).sqrt()
         assert norm.running_mean is not None

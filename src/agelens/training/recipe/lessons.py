@@ -1,4 +1,4 @@
-"""What networks learn from views (see `views`): the labels of the faces shown, and what teachers say of each view.
+"""What networks learn from views (see `views`): the labels of the faces shown, and what teachers say of them.
 
 Of a face that is alone in its view teachers (see `hearing`) are believed inside what the label allows and no further,
 so that their own errors are not learned.
@@ -159,7 +159,8 @@ def prepare_lessons(
     parts = []
     for kind, of_kind in zip(course.kinds, numbers, strict=True):
         shares = list(kind.teachers.values())
-        if still is not None:
+        if course.still:
+            assert still is not None
             agreed = agree([still[name] for name in kind.teachers], shares) if shares else None
             heard = mix(agreed, views, of_kind) if agreed else None
         else:

@@ -96,9 +96,7 @@ class Probe(Network):
         return self.age(dropped), self.gender(dropped)[:, 0], features
 
 
-def cross_fit(
-    seen: Tensor, material: Material, kept: Path, say: Callable[[str], None], config: ProbeConfig = PROBE
-) -> Said:
+def cross_fit(seen: Tensor, material: Material, kept: Path, say: Callable[[str], None], config: ProbeConfig) -> Said:
     """What heads say of each face that did not learn from it; of faces of no fold, what all of them say together.
 
     Args:
@@ -112,6 +110,7 @@ def cross_fit(
         TrainingError: The loss became NaN.
     """
     if not kept.is_file():
+        kept.parent.mkdir(parents=True, exist_ok=True)
         write_whole(kept, save(_ask_all(seen, material, say, config)))
     answers = load(kept.read_bytes())
     return answers["ages"].to(seen.device), answers["female"].to(seen.device)
@@ -136,7 +135,7 @@ def _ask_all(seen: Tensor, material: Material, say: Callable[[str], None], confi
         share = torch.from_numpy(np.where(fold < 0, 1 / config.folds, 1.0).astype(np.float32)).to(seen.device)[own]
         ages[own] += share[:, None] * torch.softmax(said[own], dim=1)
         female[own] += share * gender[own]
-        say(f"vggface2: heads {number + 1} of {config.folds} have learned")
+        say(f"heads {number + 1} of {config.folds} have learned")
     return {"ages": ages.clamp(min=1e-9).log().cpu(), "female": female.cpu()}
 
 

@@ -152,7 +152,7 @@ class School:
         for name in sorted({name for kind in course.kinds for name in kind.teachers}):
             kept = folder / f"faces.{name}.safetensors"
             if name == VGGFACE2:
-                said[name] = cross_fit(self._see(), self._material, kept, self._say)
+                said[name] = cross_fit(self._see(), self._material, kept, self._say, PROBE)
             else:
                 ages, female = hear_faces(self._material.faces, self._teachers[name], kept)
                 said[name] = ages.to(self._device), None if female is None else female.to(self._device)
@@ -184,5 +184,5 @@ class School:
 
     def _tell_years(self, faces: Tensor, fingerprint: str) -> NDArray[np.float32]:
         """What the age network says of every face, shape (F, 101)."""
-        kept = self._work / f"{YEARS}-{hashlib.sha256(fingerprint.encode()).hexdigest()[:8]}.safetensors"
+        kept = self._work / f"{YEARS}-logs-{hashlib.sha256(fingerprint.encode()).hexdigest()[:8]}.safetensors"
         return hear_faces(faces, self._teachers[YEARS], kept)[0].exp().numpy()

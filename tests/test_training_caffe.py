@@ -127,11 +127,13 @@ def test_the_published_networks_give_what_opencv_gives(task: str) -> None:
     assert compare_with_opencv(Path(PUBLISHED), task) < 1e-4
 
 
+@pytest.mark.filterwarnings("ignore::agelens.errors.TermsWarning")
 def test_predict_runs_what_is_exported(made: Path, tmp_path: Path) -> None:
     told: list[str] = []
     spec = export_checkpoint(made / "age_net.caffemodel", ExportOptions(output=tmp_path / "age.onnx"), told.append)
     assert (spec.tasks, spec.crop.size, spec.version) == (("age",), 256, "2015")
     assert "Adience" in spec.training_data[0]["name"]  # a zero-shot protocol must know
+    assert spec.licence == "research only"
     assert any("on no faces at all" in line for line in told)
     network, crops = network_of(made / "age_net.caffemodel"), pictures(2, 256)
     years = OnnxEstimator((tmp_path / "age.onnx").read_bytes(), name="age").estimate(crops).ages

@@ -8,7 +8,7 @@ dlib's residual networks (D. King, dlib `dnn_imagenet`), so that the CC0 age net
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -173,6 +173,12 @@ class FaceNetwork(Network):
         opinion = [] if self.second is None else [self.second.answer]
         unused = {"age": [self.gender, *opinion], "gender": [self.age]}.get(task, [])
         return [parameter for head in unused for parameter in head.parameters()]
+
+    def convolutions(self) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+        """Those of the trunk, each with the normalisation behind it, from the input to the output."""
+        blocks = cast("list[Block]", list(self.body))
+        inner = [pair for block in blocks for pair in ((block.conv1, block.norm1), (block.conv2, block.norm2))]
+        return [(self.stem, self.stem_norm), *inner]
 
     def features(self, x: Tensor) -> Tensor:
         x = functional.max_pool2d(functional.relu(self.stem_norm(self.stem(x))), 3, 2)

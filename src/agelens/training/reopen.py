@@ -21,7 +21,7 @@ from agelens.modelspec import METADATA_KEY, ModelSpec
 from agelens.training.calibrate import Calibration
 from agelens.training.export import build_graph
 from agelens.training.foreign import Weights
-from agelens.training.networks import Block, FaceNetwork, NetworkConfig
+from agelens.training.networks import FaceNetwork, NetworkConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -83,8 +83,7 @@ def _list_seen(spec: ModelSpec) -> Iterator[dict[str, Any]]:
 def _find_dropout(spec: ModelSpec) -> float:
     """The share that the network was trained with, where its recipe says it."""
     courses = spec.recipe.get("courses")
-    own = courses[-1]["train"]["network"]["dropout"] if courses else spec.recipe.get("dropout")
-    return NetworkConfig().dropout if own is None else float(own)
+    return float(courses[-1]["train"]["network"]["dropout"]) if courses else NetworkConfig().dropout
 
 
 def _rebuild(graph: onnx.GraphProto, dropout: float) -> FaceNetwork:
@@ -97,9 +96,7 @@ def _rebuild(graph: onnx.GraphProto, dropout: float) -> FaceNetwork:
     # A second opinion is written behind the heads.
     trunk = sum(node.op_type == "Conv" for node in itertools.takewhile(lambda node: node.op_type != "Gemm", graph.node))
     network = FaceNetwork(replace(_read_layout(graph, convs[:trunk], known), dropout=dropout))
-    blocks = cast("list[Block]", list(network.body))
-    pairs = [(network.stem, network.stem_norm)]
-    pairs += [pair for block in blocks for pair in ((block.conv1, block.norm1), (block.conv2, block.norm2))]
+    pairs = network.convolutions()
     with torch.no_grad():
         for (conv, norm), node in zip(pairs, convs[:trunk], strict=True):
             conv.weight.copy_(_tensor(known, node, 1))

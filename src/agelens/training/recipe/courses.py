@@ -34,13 +34,16 @@ class Course:
 
     Attributes:
         name: Of the network, by which later courses hear it.
-        begins: Where it begins: `school.RECOGNITION`, or an earlier network whose lower stages it takes.
+        begins: Where it begins: `school.RECOGNITION`, or an earlier network, whose lower stages it takes or, of the
+            same layout, goes on as.
         widening: By how much the crops on disk are wider than what it sees.
         kinds: The views that it learns from, and whom it hears about them.
         balance: How evenly ages and genders come, see `labels.balance`.
         train: How it learns; its network.
         still: Whether teachers are asked of the faces as they are, once, and are believed of any view of them, of two
             faces that are mixed the mixture; else they are asked of each view. So there may be many views.
+        keeps: Share of what it began with in the weights in the end. The mean of both knows more of faces that neither
+            has seen (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
     """
 
     name: str
@@ -50,12 +53,12 @@ class Course:
     balance: float
     train: TrainConfig
     still: bool = False
+    keeps: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         facts = {**asdict(self), "train": self.train.to_dict()}
-        if not self.still:
-            del facts["still"]  # such a course is the same as before there were others
-        return facts
+        # A course without them is the same as before there were others.
+        return {name: value for name, value in facts.items() if value or name not in ("still", "keeps")}
 
     def hears(self, teacher: str) -> bool:
         """Whether a teacher is asked."""

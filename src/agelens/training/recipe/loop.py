@@ -195,6 +195,29 @@ def open_trained(config: TrainConfig, folder: Path) -> FaceNetwork | None:
     return network.eval()
 
 
+@torch.no_grad()
+def blend(network: FaceNetwork, start: FaceNetwork, share: float) -> FaceNetwork:
+    """A network whose weights, and statistics, lie between those of two of one layout.
+
+    Args:
+        network: What learned.
+        start: What it began with.
+        share: Of the start.
+
+    Returns:
+        Another one, in evaluation mode, where `network` is.
+    """
+    blended = FaceNetwork(network.config)
+    before = start.state_dict()
+    blended.load_state_dict(
+        {
+            name: value.lerp(before[name].to(value.device), share) if value.is_floating_point() else value
+            for name, value in network.state_dict().items()
+        }
+    )
+    return blended.to(next(network.parameters()).device).eval()
+
+
 def _restore(folder: Path, config: TrainConfig, learner: Learner) -> int:
     checkpoint = load_checkpoint(folder)
     kept, wanted = checkpoint.facts["config"], json.loads(json.dumps(config.to_dict()))

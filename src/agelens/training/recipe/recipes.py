@@ -230,8 +230,8 @@ FIRST_RESEARCH = Course(
     0.25,
     _small(_SMALL, 2192, 512, 1e-3, 27),
 )
-OWN_RESEARCH = Course(
-    "research",
+SECOND_RESEARCH = Course(
+    "second-research",
     "first-research",
     1.35,
     (
@@ -241,6 +241,19 @@ OWN_RESEARCH = Course(
     0.25,
     replace(_small(_SMALL, 4600, 128, 1e-3, 41), hint=2.0),
     still=True,
+)
+OWN_RESEARCH = Course(
+    "research",
+    "second-research",
+    1.35,
+    (
+        Kind(ONE, 1_290_240, {VGGFACE2: 0.6, "second-research": 0.2, "base": 0.2}, age=0.8, gender=0.8),
+        Kind(OTHERS, 1_290_240, {VGGFACE2: 0.6, "second-research": 0.4}, age=0.6, gender=0.6),
+    ),
+    0.25,
+    replace(_small(_SMALL, 3360, 768, 1.5e-3, 241), hint=2.0),
+    still=True,
+    keeps=0.3,
 )
 
 BASE = Recipe(
@@ -268,7 +281,17 @@ NANO = Recipe(
 RESEARCH = Recipe(
     name="agelens-research",
     sources=(FAIRFACE_SOURCE, Source("utkface", "utkface-train", UTKFACE, 5), Source("aaf", "aaf-train", AAF, 5)),
-    courses=(MIDDLE, WHOLE, NEAR, OWN_BASE, WHOLE_RESEARCH, NEAR_RESEARCH, FIRST_RESEARCH, OWN_RESEARCH),
+    courses=(
+        MIDDLE,
+        WHOLE,
+        NEAR,
+        OWN_BASE,
+        WHOLE_RESEARCH,
+        NEAR_RESEARCH,
+        FIRST_RESEARCH,
+        SECOND_RESEARCH,
+        OWN_RESEARCH,
+    ),
     elders=RESEARCH_ELDERS,
     second=0.0,
     int8=False,

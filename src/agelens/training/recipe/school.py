@@ -17,7 +17,7 @@ from agelens.training.recipe import vggface2
 from agelens.training.recipe.hearing import Said, Teacher, as_teacher, hear_faces, show_still
 from agelens.training.recipe.hints import Hinted, begin_to_tell
 from agelens.training.recipe.lessons import Labels, Material, prepare_lessons
-from agelens.training.recipe.loop import open_trained, train
+from agelens.training.recipe.loop import blend, open_trained, train
 from agelens.training.recipe.mobilenet import read_package
 from agelens.training.recipe.probe import PROBE, cross_fit
 from agelens.training.recipe.recognition import begin_with_recognition
@@ -112,6 +112,8 @@ class School:
             folder = self._folder_of(course)
             network = open_trained(course.train, folder)
             network = self._hold(course, folder) if network is None else network.to(self._device)
+            if course.keeps:
+                network = blend(network, self._begin(course), course.keeps)
             self._networks[course.name] = network
             self._teachers[course.name] = as_teacher(network, course.widening)
         return self._networks[courses[-1].name]
@@ -178,6 +180,8 @@ class School:
             torch.manual_seed(course.train.seed)
             seen = show_still(faces[:MEASURED], course.widening, config.size)
             return begin_with_recognition(config, self._downloads.recognition, seen)
+        if self._networks[course.begins].config == config:
+            return self._networks[course.begins]
         before = self._teachers[course.begins]
         said = before.ask(show_still(faces, before.widening, before.size))
         return shorten(self._networks[course.begins], config, show_still(faces, course.widening, config.size), said)

@@ -154,6 +154,7 @@ def test_terms_of_data_pass_on_as_well() -> None:
     assert settle_licence(named, "MIT") == "research only; and MIT"
     assert settle_licence({"begun": inherit(Weights({}, named, "age_net.caffemodel"))}, None) == "research only"
     assert settle_licence({"training_data": [{"name": "own", "licence": "CC BY 4.0"}]}, "MIT") == "MIT"
+    assert settle_licence({"terms": "LIMITED to research"}, "MIT") == "LIMITED to research; and MIT"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from agelens.training.foreign import Weights
 
+AND = "; and "
+"""Between the terms of what weights carry on."""
 UNKNOWN = {"name": "unknown, seen by the weights that it began with"}
 
 
@@ -60,6 +62,6 @@ def find_terms(about: Mapping[str, Any]) -> str | None:
 def settle_licence(about: Mapping[str, Any], licence: str | None) -> str | None:
     """The licence that is asked for, behind the terms that pass on; None: neither is there."""
     terms = find_terms(about)
-    if terms is None or licence is None or licence in terms:
+    if terms is None or licence is None or licence in terms.split(AND):
         return terms or licence
-    return f"{terms}; and {licence}"
+    return f"{terms}{AND}{licence}"

@@ -142,6 +142,23 @@ def _small(network: NetworkConfig, steps: int, batch: int, learning_rate: float,
     )
 
 
+def _go_on(name: str, before: str, *, views: int, train: TrainConfig, keeps: float = 0.0) -> Course:
+    """A network for research learns on from fresh views: so many of FairFace, and as many of the others."""
+    return Course(
+        name,
+        before,
+        1.35,
+        (
+            Kind(ONE, views, {VGGFACE2: 0.6, before: 0.2, "base": 0.2}, age=0.8, gender=0.8),
+            Kind(OTHERS, views, {VGGFACE2: 0.6, before: 0.4}, age=0.6, gender=0.6),
+        ),
+        0.25,
+        replace(train, hint=2.0),
+        still=True,
+        keeps=keeps,
+    )
+
+
 MIDDLE = Course(
     "middle", RECOGNITION, 1.12, (Kind(ONE, 200_000, {YEARS: 1.0}, age=0.4),), 0.25, _large(144, 3218, 5e-4, 21)
 )
@@ -230,30 +247,9 @@ FIRST_RESEARCH = Course(
     0.25,
     _small(_SMALL, 2192, 512, 1e-3, 27),
 )
-SECOND_RESEARCH = Course(
-    "second-research",
-    "first-research",
-    1.35,
-    (
-        Kind(ONE, 294_400, {VGGFACE2: 0.6, "first-research": 0.2, "base": 0.2}, age=0.8, gender=0.8),
-        Kind(OTHERS, 294_400, {VGGFACE2: 0.6, "first-research": 0.4}, age=0.6, gender=0.6),
-    ),
-    0.25,
-    replace(_small(_SMALL, 4600, 128, 1e-3, 41), hint=2.0),
-    still=True,
-)
-OWN_RESEARCH = Course(
-    "research",
-    "second-research",
-    1.35,
-    (
-        Kind(ONE, 1_290_240, {VGGFACE2: 0.6, "second-research": 0.2, "base": 0.2}, age=0.8, gender=0.8),
-        Kind(OTHERS, 1_290_240, {VGGFACE2: 0.6, "second-research": 0.4}, age=0.6, gender=0.6),
-    ),
-    0.25,
-    replace(_small(_SMALL, 3360, 768, 1.5e-3, 241), hint=2.0),
-    still=True,
-    keeps=0.3,
+SECOND_RESEARCH = _go_on("second-research", "first-research", views=294_400, train=_small(_SMALL, 4600, 128, 1e-3, 41))
+OWN_RESEARCH = _go_on(
+    "research", "second-research", views=1_290_240, train=_small(_SMALL, 3360, 768, 1.5e-3, 241), keeps=0.3
 )
 
 BASE = Recipe(

@@ -58,17 +58,31 @@ def test_one_process_has_one_gpu_and_several_have_one_each(two_gpus, monkeypatch
 
 
 def test_a_gpu_is_described_as_the_original_did(two_gpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    properties = SimpleNamespace(name="Tesla V100", total_memory=16 * 2**30)
+    properties = SimpleNamespace(name="Tesla V100", total_memory=16 * 2**30, major=7, minor=0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
-    found = describe_devices([torch.device("cuda", 1)], Team(world=1, device=torch.device("cuda", 1)))
+    device = torch.device("cuda", 1)
+    found = describe_devices([device], Team(world=1, device=device), GpuConfig())
     assert found["devices"] == [{"id": 1, "device_name": "Tesla V100", "total_memory (MB)": 16384}]
-    assert (found["type"], found["parallel"]) == ("cuda", False)
+    assert (found["type"], found["parallel"], found["precision"]) == ("cuda", False, "float32")
 
 
 @pytest.mark.parametrize(("capability", "expected"), [((7, 0), False), ((7, 5), False), ((8, 0), True), ((9, 0), True)])
 def test_bfloat16_only_where_it_is_fast(monkeypatch: pytest.MonkeyPatch, capability, expected: bool) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
     assert has_bf16(torch.device("cuda", 0)) is expected
+
+
+@pytest.mark.parametrize(
+    ("capability", "wanted", "precision"),
+    [("AVX512", True, "bfloat16"), ("AVX512", False, "float32"), ("AVX2", True, "float32")],
+)
+def test_the_statistics_tell_in_what_the_convolutions_ran(
+    monkeypatch: pytest.MonkeyPatch, capability: str, wanted: bool, precision: str
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    device = torch.device("cpu")
+    found = describe_devices([device], Team(world=1, device=device), GpuConfig(bf16=wanted))
+    assert found["precision"] == precision
 
 
 @pytest.mark.parametrize(("capability", "expected"), [("DEFAULT", False), ("AVX2", False), ("AVX512", True)])

@@ -23,7 +23,7 @@ from agelens.training.recipe.make import ship
 from agelens.training.recipe.prior import expect_elders
 from agelens.training.recipe.recipes import RECIPES
 from agelens.training.recipe.school import RECOGNITION, VGGFACE2, YEARS
-from agelens.training.recipe.shorten import shorten
+from agelens.training.recipe.shorten import regress, shorten
 from agelens.training.recipe.starts import RECOGNITION_CONFIG
 
 TINY = NetworkConfig(size=32, widths=(8, 16), blocks=(1, 1), last_inner=16)
@@ -181,6 +181,17 @@ def test_weights_that_ship_heard_only_what_learned_from_data_for_commercial_use(
         free = {source.kind for source in recipe.sources if "research" not in source.about["licence"]}
         learned = {name for course in recipe.courses for kind in course.kinds for name in kind.datasets}
         assert not recipe.ships or learned <= free
+
+
+def test_a_feature_that_hardly_moves_is_hardly_believed() -> None:
+    rng = np.random.default_rng(1)
+    features, matrix = rng.normal(size=(400, 6)), rng.normal(size=(6, 3))
+    features[:, 5] *= 1e-5  # a rectified feature that is all but dead on the faces that are fitted to
+    matrix[5] = 0
+    weights, offsets = regress(features, features @ matrix + rng.normal(size=(400, 3)) + 7)
+    assert abs(weights[5]).max() < 0.01
+    np.testing.assert_allclose(weights[:5], matrix[:5], atol=0.2)
+    np.testing.assert_allclose(offsets, 7, atol=0.2)
 
 
 def test_a_shortened_network_says_what_its_teacher_said() -> None:

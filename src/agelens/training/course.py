@@ -140,7 +140,7 @@ def run_training(
                 shutil.rmtree(folder.path, ignore_errors=True)  # nothing was begun in it
             raise
         training.go()
-        finish_run(training, describe_devices(devices, team))
+        finish_run(training, describe_devices(devices, team, config.gpu))
         team.wait()
         return folder.path
 

@@ -81,8 +81,8 @@ def count_threads(config: GpuConfig, team: Team) -> int:
     return config.threads or max(count_cores() // local, 1)
 
 
-def describe_devices(devices: list[torch.device], team: Team) -> dict[str, Any]:
-    """As the statistics tell of them: `type`, `parallel`, `devices`."""
+def describe_devices(devices: list[torch.device], team: Team, config: GpuConfig) -> dict[str, Any]:
+    """As the statistics tell of them: `type`, `parallel`, `devices`; and in what the convolutions ran."""
     if devices[0].type == "cpu":
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         name = platform.processor() or platform.machine()
@@ -93,7 +93,13 @@ def describe_devices(devices: list[torch.device], team: Team) -> dict[str, Any]:
             {"id": index, "device_name": found.name, "total_memory (MB)": round(found.total_memory / 2**20)}
             for index, found in properties
         ]
-    return {"type": devices[0].type, "parallel": team.world > 1, "devices": listed, "processes": team.world}
+    return {
+        "type": devices[0].type,
+        "parallel": team.world > 1,
+        "devices": listed,
+        "processes": team.world,
+        "precision": "bfloat16" if config.bf16 and has_bf16(devices[0]) else "float32",
+    }
 
 
 def launch_processes(config: GpuConfig, arguments: Sequence[str]) -> bool:

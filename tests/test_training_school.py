@@ -378,6 +378,22 @@ def test_a_network_of_the_same_layout_goes_on_and_keeps_some_of_what_it_was(tmp_
 
 
 @pytest.mark.usefixtures("small_downloads")
+def test_a_share_that_is_kept_may_change_without_learning_again_but_for_who_builds_on_it(tmp_path: Path) -> None:
+    told: list[str] = []
+    goes_on = replace(COURSES[2], name="more", begins="small", keeps=0.25)
+    later = replace(COURSES[2], name="later", begins="more")
+    first = open_school(tmp_path, told.append, lambda _: None).teach([*COURSES, goes_on]).state_dict()
+    open_school(tmp_path, told.append, lambda _: None).teach([*COURSES, goes_on, later])
+    told.clear()
+    more = replace(goes_on, keeps=0.75)
+    second = open_school(tmp_path, told.append, lambda _: None).teach([*COURSES, more]).state_dict()
+    assert not told
+    assert not torch.equal(first["age.weight"], second["age.weight"])
+    open_school(tmp_path, told.append, lambda _: None).teach([*COURSES, more, later])
+    assert names_of_taught(told) == ["later"]
+
+
+@pytest.mark.usefixtures("small_downloads")
 def test_a_package_that_is_missing_is_told_before_anything_is_learned(tmp_path: Path) -> None:
     told: list[str] = []
     with pytest.raises(NotFoundError, match="WEIGHTS=research"):

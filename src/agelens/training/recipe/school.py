@@ -124,9 +124,9 @@ class School:
         if course.train.hint:
             before.add(HINTS)
         known = sorted(self._digests[name] for name in before & self._digests.keys())
-        facts = json.dumps([course.to_dict(), *known], sort_keys=True)
-        self._digests[course.name] = digest = hashlib.sha256(facts.encode()).hexdigest()[:8]
-        return self._work / f"{course.name}-{digest}"
+        self._digests[course.name] = _digest([course.to_dict(), *known])
+        # What a network keeps of what it began with is put in after it has learned.
+        return self._work / f"{course.name}-{_digest([replace(course, keeps=0.0).to_dict(), *known])}"
 
     def _hold(self, course: Course, folder: Path) -> FaceNetwork:
         config, start = course.train, self._begin(course)
@@ -190,3 +190,7 @@ class School:
         """What the age network says of every face, shape (F, 101)."""
         kept = self._work / f"{YEARS}-logs-{hashlib.sha256(fingerprint.encode()).hexdigest()[:8]}.safetensors"
         return hear_faces(faces, self._teachers[YEARS], kept)[0].exp().numpy()
+
+
+def _digest(facts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]

@@ -98,7 +98,7 @@ def describe_devices(devices: list[torch.device], team: Team, config: GpuConfig)
         "parallel": team.world > 1,
         "devices": listed,
         "processes": team.world,
-        "precision": "bfloat16" if config.bf16 and has_bf16(devices[0]) else "float32",
+        "precision": "bfloat16" if config.bf16 and has_bf16(team.device) else "float32",
     }
 
 

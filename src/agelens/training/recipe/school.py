@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,6 +12,7 @@ import torch
 from agelens.training.crops import WIDENING
 from agelens.training.networks import FaceNetwork
 from agelens.training.recipe import vggface2
+from agelens.training.recipe.digest import digest
 from agelens.training.recipe.hearing import Said, Teacher, as_teacher, hear_faces, show_still
 from agelens.training.recipe.hints import Hinted, begin_to_tell
 from agelens.training.recipe.lessons import Labels, Material, prepare_lessons
@@ -124,9 +123,9 @@ class School:
         if course.train.hint:
             before.add(HINTS)
         known = sorted(self._digests[name] for name in before & self._digests.keys())
-        self._digests[course.name] = _digest([course.to_dict(), *known])
+        self._digests[course.name] = digest([course.to_dict(), *known])
         # What a network keeps of what it began with is put in after it has learned.
-        return self._work / f"{course.name}-{_digest([replace(course, keeps=0.0).to_dict(), *known])}"
+        return self._work / f"{course.name}-{digest([replace(course, keeps=0.0).to_dict(), *known])}"
 
     def _hold(self, course: Course, folder: Path) -> FaceNetwork:
         config, start = course.train, self._begin(course)
@@ -188,9 +187,5 @@ class School:
 
     def _tell_years(self, faces: Tensor, fingerprint: str) -> NDArray[np.float32]:
         """What the age network says of every face, shape (F, 101)."""
-        kept = self._work / f"{YEARS}-logs-{hashlib.sha256(fingerprint.encode()).hexdigest()[:8]}.safetensors"
+        kept = self._work / f"{YEARS}-logs-{digest(fingerprint)}.safetensors"
         return hear_faces(faces, self._teachers[YEARS], kept)[0].exp().numpy()
-
-
-def _digest(facts: list[Any]) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]

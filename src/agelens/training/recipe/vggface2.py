@@ -5,8 +5,6 @@ By it `probe` tells age and gender, and networks that learn are told it as hints
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +14,7 @@ from torch import Tensor
 
 from agelens.outfile import write_whole
 from agelens.training.devices import in_bf16
+from agelens.training.recipe.digest import digest
 from agelens.training.recipe.hints import shrink
 from agelens.training.recipe.mobilenet import CROP, MEMBERS, build, feed, read_package
 
@@ -75,4 +74,4 @@ def make_hints(seen: Tensor, crops: CropSet) -> Tensor:
 def identify(crops: CropSet) -> str:
     """Eight letters that change with whatever it sees."""
     about: list[Any] = [crops.fingerprint, crops.geometry.to_dict(), MEMBERS, CROP.to_dict(), SEED]
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:8]
+    return digest(about)

@@ -56,8 +56,37 @@ def test_faces_that_all_look_the_same_make_no_hints() -> None:
 
 
 def test_a_training_without_hints_is_called_as_before() -> None:
-    assert "hint" not in replace(CONFIG, hint=0.0).to_dict()
+    assert not {"hint", "frozen"} & replace(CONFIG, hint=0.0).to_dict().keys()
     assert CONFIG.to_dict()["hint"] == 2.0
+
+
+def test_frozen_blocks_and_their_statistics_stay_while_the_others_learn(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    start = Hinted(FaceNetwork(TINY), 5)
+    before = {name: value.clone() for name, value in start.network.state_dict().items()}
+    config = replace(CONFIG, frozen=1)
+    learned = train(config, lessons_with_hints(), start, tmp_path).state_dict()
+    frozen = [name for name in before if name.startswith(("stem.", "stem_norm.", "body.0."))]
+    assert len(frozen) > 12
+    assert all(torch.equal(learned[name], before[name]) for name in frozen)
+    learning = [name for name in before if name not in frozen and before[name].is_floating_point()]
+    assert not any(torch.equal(learned[name], before[name]) for name in learning)
+    whole = train(CONFIG, lessons_with_hints(), start, tmp_path / "whole").state_dict()
+    assert not any(torch.equal(whole[name], before[name]) for name in ("stem.weight", "stem_norm.running_mean"))
+
+
+def test_a_network_that_was_frozen_answers_as_before_and_may_learn_again() -> None:
+    torch.manual_seed(0)
+    network, x = FaceNetwork(TINY), torch.randn(2, 3, 32, 32)
+    whole = network.eval()(x)[0]
+    network.freeze(1)
+    torch.testing.assert_close(network(x)[0], whole)
+    assert not network.stem.weight.requires_grad
+    network.train()
+    assert [network.stem_norm.training, network.body[1].training] == [False, True]
+    network.freeze(0)
+    assert [network.stem_norm.training, network.body[1].training] == [True, True]
+    assert all(parameter.requires_grad for parameter in network.parameters())
 
 
 def test_it_begins_to_tell_as_well_as_its_features_allow() -> None:

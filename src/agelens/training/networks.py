@@ -8,7 +8,7 @@ dlib's residual networks (D. King, dlib `dnn_imagenet`), so that the CC0 age net
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -165,6 +165,25 @@ class FaceNetwork(Network):
         self.age = nn.Linear(channels, AGE_BINS)
         self.gender = nn.Linear(channels, 1)
         self.second = SecondOpinion() if config.second else None
+        self._frozen: list[nn.Module] = []
+
+    def freeze(self, blocks: int) -> None:
+        """From now on neither the weights nor the statistics of the stem and the first blocks change; 0: all may.
+
+        No gradients are computed there, where most of the arithmetic is.
+        """
+        for module in self._frozen:
+            module.requires_grad_(True)
+        self._frozen = [self.stem, self.stem_norm, *list(self.body)[:blocks]] if blocks else []
+        for module in self._frozen:
+            module.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
 
     def describe(self) -> dict[str, Any]:
         return self.config.to_dict()

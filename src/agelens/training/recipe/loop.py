@@ -45,6 +45,7 @@ class TrainConfig:
         gender: Weight of the gender loss.
         smoothing: Label smoothing of gender.
         hint: Weight of the hints that the lessons bring along, see `hints`; 0: there are none.
+        frozen: Blocks, from the input on, that stay as they are with the stem, see `FaceNetwork.freeze`.
         clip: Largest norm of the gradient.
         seed: Of all that is random.
         threads: Threads of the arithmetic.
@@ -65,6 +66,7 @@ class TrainConfig:
     gender: float = 1.0
     smoothing: float = 0.02
     hint: float = 0.0
+    frozen: int = 0
     clip: float = 5.0
     seed: int = 1
     threads: int = 2
@@ -85,9 +87,8 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         facts = {**asdict(self), "network": self.network.to_dict(), "augment": self.augment.to_dict()}
-        if not self.hint:
-            del facts["hint"]  # a training without hints is the same as before there were any
-        return facts
+        # A training without them is the same as before there were any.
+        return {name: value for name, value in facts.items() if value or name not in ("hint", "frozen")}
 
 
 Judge = Callable[[FaceNetwork], dict[str, float]]
@@ -125,6 +126,7 @@ def train(
     torch.set_num_threads(config.threads)
     network, average = (_build(config, lessons.hints) for _ in range(2))
     network.load_state_dict(start.state_dict())
+    _without_hints(network).freeze(config.frozen)
     objective = Objective(
         age=config.label,
         target=config.teacher,

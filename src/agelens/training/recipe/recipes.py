@@ -248,9 +248,23 @@ FIRST_RESEARCH = Course(
     _small(_SMALL, 2192, 512, 1e-3, 27),
 )
 SECOND_RESEARCH = _go_on("second-research", "first-research", views=294_400, train=_small(_SMALL, 4600, 128, 1e-3, 41))
-OWN_RESEARCH = _go_on(
-    "research", "second-research", views=1_290_240, train=_small(_SMALL, 3360, 768, 1.5e-3, 241), keeps=0.3
+THIRD_RESEARCH = _go_on(
+    "third-research", "second-research", views=1_290_240, train=_small(_SMALL, 3360, 768, 1.5e-3, 241), keeps=0.3
 )
+OWN_RESEARCH = Course(
+    "research",
+    "third-research",
+    1.35,
+    (
+        Kind(ONE, 204_800, {VGGFACE2: 0.5, "third-research": 0.25, "base": 0.1, "whole": 0.15}, age=0.6, gender=0.3),
+        Kind(OTHERS, 204_800, {VGGFACE2: 0.5, "third-research": 0.5}, age=0.4, gender=0.2),
+    ),
+    0.25,
+    replace(_small(_SMALL, 3200, 128, 6e-4, 441), hint=2.0, frozen=7),
+    still=True,
+    keeps=0.3,
+)
+"""Last, labels of gender are believed more than teachers, who know little of children's."""
 
 BASE = Recipe(
     name="agelens-base",
@@ -286,6 +300,7 @@ RESEARCH = Recipe(
         NEAR_RESEARCH,
         FIRST_RESEARCH,
         SECOND_RESEARCH,
+        THIRD_RESEARCH,
         OWN_RESEARCH,
     ),
     elders=RESEARCH_ELDERS,

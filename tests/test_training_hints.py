@@ -75,6 +75,12 @@ def test_frozen_blocks_and_their_statistics_stay_while_the_others_learn(tmp_path
     assert not any(torch.equal(whole[name], before[name]) for name in ("stem.weight", "stem_norm.running_mean"))
 
 
+def test_a_frozen_training_does_not_go_on_as_another(tmp_path: Path) -> None:
+    train(replace(CONFIG, frozen=1), lessons_with_hints(), Hinted(FaceNetwork(TINY), 5), tmp_path)
+    with pytest.raises(TrainingError, match=r"another configuration \(frozen differ"):
+        train(CONFIG, lessons_with_hints(), Hinted(FaceNetwork(TINY), 5), tmp_path)
+
+
 def test_a_network_that_was_frozen_answers_as_before_and_may_learn_again() -> None:
     torch.manual_seed(0)
     network, x = FaceNetwork(TINY), torch.randn(2, 3, 32, 32)

@@ -223,10 +223,10 @@ def blend(network: FaceNetwork, start: FaceNetwork, share: float) -> FaceNetwork
 def _restore(folder: Path, config: TrainConfig, learner: Learner) -> int:
     checkpoint = load_checkpoint(folder)
     kept, wanted = checkpoint.facts["config"], json.loads(json.dumps(config.to_dict()))
-    wanted = {name: value for name, value in wanted.items() if name not in ("threads", "save_every")}
     # What an older checkpoint does not say of its network was not there yet, which is what the defaults say.
     kept = kept | {"network": json.loads(json.dumps(NetworkConfig.from_dict(kept["network"]).to_dict()))}
-    changed = [name for name in wanted if kept.get(name) != wanted[name]]
+    names = sorted((kept.keys() | wanted.keys()) - {"threads", "save_every"})
+    changed = [name for name in names if kept.get(name) != wanted.get(name)]
     if changed:
         raise TrainingError(
             f"the folder holds a training with another configuration ({', '.join(changed)} differ); choose another"

@@ -20,7 +20,7 @@ from agelens.training.recipe import school as school_module
 from agelens.training.recipe import vggface2
 from agelens.training.recipe.courses import Course, Kind
 from agelens.training.recipe.hearing import Said, Teacher, agree, as_teacher, hear, hear_faces, mix
-from agelens.training.recipe.lessons import Labels, Material, ViewMaker, combine
+from agelens.training.recipe.lessons import Labels, Material, ViewLessons, ViewMaker, combine, prepare_lessons
 from agelens.training.recipe.loop import TrainConfig, train
 from agelens.training.recipe.probe import ProbeConfig
 from agelens.training.recipe.school import RECOGNITION, VGGFACE2, YEARS, Downloads, School
@@ -194,6 +194,54 @@ def test_a_stream_of_views_that_begins_later_goes_on_alike() -> None:
         assert one.target.equal(other.target)
         assert one.female.equal(other.female)
     assert whole[0].target.sum(dim=1).tolist() == pytest.approx([1] * 16, abs=1e-5)
+
+
+def lessons_of(course: Course, folder: Path) -> ViewLessons:
+    """Those of a course whose teacher, "a", was asked of faces."""
+    crops = faces_of_two_sets()
+    material = Material(crops, torch.from_numpy(crops.pixels), Labels.of(crops, flat(crops), CPU))
+    return prepare_lessons(material, course, {}, folder, lambda _: None, still={"a": said(24)})
+
+
+STILL_COURSE = Course(
+    "still",
+    RECOGNITION,
+    1.0,
+    (Kind(("odd",), 30, {"a": 1.0}, age=0.5, gender=0.5), Kind(("even",), 34, {"a": 1.0}, age=1.0)),
+    0.25,
+    TrainConfig(network=TINY, steps=12, batch=16, seed=5),
+    still=True,
+    mixed=0.5,
+)
+
+
+def test_where_faces_were_asked_of_every_pass_shows_other_views(tmp_path: Path) -> None:
+    lessons = lessons_of(STILL_COURSE, tmp_path)
+    assert lessons.renew is not None
+    other, again = lessons.renew(1), lessons_of(STILL_COURSE, tmp_path).views
+    assert np.array_equal(lessons.views.draws, again.draws)
+    assert not np.isclose(lessons.views.draws, other.views.draws).any(axis=2).all(axis=1).any()
+    assert [len(other.views), len(other.target)] == [64, 64]
+    assert 0 < other.views.mixed.mean() < 1
+    # Of a face alone what is learned is bound to it, not to where its view stands.
+    one, two = (np.flatnonzero((each.views.share == 1) & (each.views.first % 2 == 0)) for each in (lessons, other))
+    pairs = [(i, j) for i in one for j in two if lessons.views.first[i] == other.views.first[j]]
+    assert pairs
+    for i, j in pairs:
+        torch.testing.assert_close(other.target[j], lessons.target[i])
+
+
+def test_passes_of_other_views_go_on_alike_where_a_training_was_cut_off(tmp_path: Path) -> None:
+    makers = [
+        ViewMaker(lessons_of(STILL_COURSE, tmp_path), FaceNetwork(TINY), batch=16, augment=AugmentConfig(), seed=1)
+        for _ in range(2)
+    ]
+    whole, late = list(makers[0].stream(0, 11)), list(makers[1].stream(9, 11))
+    for one, other in zip(whole[9:], late, strict=True):
+        assert one.crops.equal(other.crops)
+        assert one.target.equal(other.target)
+        assert one.female.equal(other.female)
+    assert not whole[0].crops.equal(whole[4].crops)
 
 
 class CutError(Exception):

@@ -47,6 +47,13 @@ def test_a_view_shows_training_faces_of_one_data_set() -> None:
     assert (views.share[~views.mixed] == 1).all()
 
 
+@pytest.mark.parametrize("mixed", [0.0, 0.3, 1.0])
+def test_as_many_views_show_two_faces_as_is_said(mixed: float) -> None:
+    crops = faces_of_two_sets()
+    views = draw_views(crops, [(np.flatnonzero(crops.split == "train"), 2000)], 0.25, 3, mixed)[0]
+    assert views.mixed.mean() == pytest.approx(mixed, abs=0.03)
+
+
 def test_kinds_of_views_come_one_after_the_other() -> None:
     crops = faces_of_two_sets()
     kinds = [(np.flatnonzero(crops.dataset == name), count) for name, count in (("odd", 30), ("even", 50))]

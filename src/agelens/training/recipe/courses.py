@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from agelens.training.recipe.loop import TrainConfig
+from agelens.training.recipe.views import MIXED
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Course:
         train: How it learns; its network.
         still: Whether teachers are asked of the faces as they are, once, and are believed of any view of them, of two
             faces that are mixed the mixture; else they are asked of each view. So there may be many views.
+        mixed: Share of the views that show two faces. Labels of two are hard to learn by heart.
         keeps: Share of what it began with in the weights in the end. The mean of both knows more of faces that neither
             has seen (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
     """
@@ -53,12 +55,14 @@ class Course:
     balance: float
     train: TrainConfig
     still: bool = False
+    mixed: float = MIXED
     keeps: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         facts = {**asdict(self), "train": self.train.to_dict()}
         # A course without them is the same as before there were others.
-        return {name: value for name, value in facts.items() if value or name not in ("still", "keeps")}
+        usual = {"still": False, "mixed": MIXED, "keeps": 0.0}
+        return {name: value for name, value in facts.items() if name not in usual or value != usual[name]}
 
     def hears(self, teacher: str) -> bool:
         """Whether a teacher is asked."""

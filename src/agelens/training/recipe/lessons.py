@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -96,6 +97,8 @@ class ViewLessons:
         widening: By how much the faces are wider than what is shown.
         hints: What a teacher sees of each face, shape (F, H), see `hints`; of two that are mixed the network is to tell
             the mixture. None: there are none.
+        renew: Gives other views of the same faces for a pass, counted from 0, after the first. None: each pass shows
+            the same.
     """
 
     faces: Tensor
@@ -105,6 +108,7 @@ class ViewLessons:
     female: Tensor
     widening: float
     hints: Tensor | None = None
+    renew: Callable[[int], ViewLessons] | None = None
 
 
 def combine(
@@ -151,34 +155,50 @@ def prepare_lessons(
         listener: Is told whose answers there are.
         still: What teachers say of all faces as they are; a course whose teachers are `still` needs it.
     """
-    crops, faces, augment = material.crops, material.faces, course.train.augment
-    trained = crops.split == "train"
-    rows = [np.flatnonzero(trained & np.isin(crops.dataset, kind.datasets)) for kind in course.kinds]
-    counts = [(of_kind, kind.views) for of_kind, kind in zip(rows, course.kinds, strict=True)]
-    views, numbers = draw_views(crops, counts, course.balance, course.train.seed)
+    if course.still:
+        assert still is not None
+        return _prepare_still(material, course, still, 0)
+    faces = material.faces
+    views, numbers = _draw(material.crops, course, 0)
     parts = []
     for kind, of_kind in zip(course.kinds, numbers, strict=True):
-        shares = list(kind.teachers.values())
-        if course.still:
-            assert still is not None
-            agreed = agree([still[name] for name in kind.teachers], shares) if shares else None
-            heard = mix(agreed, views, of_kind) if agreed else None
-        else:
-            said: list[Said] = []
-            for name in kind.teachers:
-                teacher = teachers[name]
-                show = Showing(faces, views, teacher.widening, teacher.size, augment)
-                ages, female = hear(show, of_kind, teacher, folder / f"{'-'.join(kind.datasets)}.{name}.safetensors")
-                said.append((ages.to(faces.device), None if female is None else female.to(faces.device)))
-                listener(f"{name} has judged {len(of_kind)} views of {', '.join(kind.datasets)}")
-            heard = agree(said, shares) if said else None
+        said: list[Said] = []
+        for name in kind.teachers:
+            teacher = teachers[name]
+            show = Showing(faces, views, teacher.widening, teacher.size, course.train.augment)
+            ages, female = hear(show, of_kind, teacher, folder / f"{'-'.join(kind.datasets)}.{name}.safetensors")
+            said.append((ages.to(faces.device), None if female is None else female.to(faces.device)))
+            listener(f"{name} has judged {len(of_kind)} views of {', '.join(kind.datasets)}")
+        heard = agree(said, list(kind.teachers.values())) if said else None
         parts.append(combine(material.labels, views, of_kind, heard, kind))
+    return ViewLessons(faces, views, *_join(parts), course.widening)
+
+
+def _prepare_still(material: Material, course: Course, still: Mapping[str, Said], pass_: int) -> ViewLessons:
+    """The lessons of one pass of a course whose teachers were asked of faces; nobody has to be asked for the next."""
+    views, numbers = _draw(material.crops, course, pass_)
+    parts = []
+    for kind, of_kind in zip(course.kinds, numbers, strict=True):
+        said = [still[name] for name in kind.teachers]
+        heard = mix(agree(said, list(kind.teachers.values())), views, of_kind) if said else None
+        parts.append(combine(material.labels, views, of_kind, heard, kind))
+    renew = partial(_prepare_still, material, course, still)
+    return ViewLessons(material.faces, views, *_join(parts), course.widening, renew=renew)
+
+
+def _draw(crops: CropSet, course: Course, pass_: int) -> tuple[Views, list[NDArray[np.int64]]]:
+    trained = crops.split == "train"
+    kinds = [(np.flatnonzero(trained & np.isin(crops.dataset, kind.datasets)), kind.views) for kind in course.kinds]
+    return draw_views(crops, kinds, course.balance, course.train.seed + pass_, course.mixed)
+
+
+def _join(parts: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
     inside, target, female = (torch.cat(each) for each in zip(*parts, strict=True))
-    return ViewLessons(faces, views, inside, target, female, course.widening)
+    return inside, target, female
 
 
 class ViewMaker:
-    """Makes the batch of any step out of views; with every pass each view comes once, mirrored or not.
+    """Makes the batch of any step out of views; with every pass each view comes once, mirrored or not, or others come.
 
     Args:
         lessons: What is learned from.
@@ -191,8 +211,8 @@ class ViewMaker:
     def __init__(
         self, lessons: ViewLessons, network: Network, *, batch: int, augment: AugmentConfig, seed: int
     ) -> None:
-        self._lessons, self._batch, self._seed = lessons, batch, seed
-        self._show = Showing(lessons.faces, lessons.views, lessons.widening, network.side, augment)
+        self._first, self._batch, self._seed, self._augment = lessons, batch, seed, augment
+        self._side, self._hints = network.side, lessons.hints
         device = lessons.faces.device
         self._mean, self._scale = (
             torch.tensor(values, device=device)[:, None, None] for values in (network.mean, network.scale)
@@ -200,17 +220,26 @@ class ViewMaker:
         self._per_pass = max(len(lessons.views) // batch, 1)
         self._pass = -1
         self._order = np.zeros(0, np.int64)
+        self._begin_pass(0)
+
+    def _begin_pass(self, pass_: int) -> None:
+        renew = self._first.renew
+        self._lessons = self._first if renew is None or not pass_ else renew(pass_)
+        self._show = Showing(
+            self._lessons.faces, self._lessons.views, self._lessons.widening, self._side, self._augment
+        )
 
     def numbers_of(self, step: int) -> NDArray[np.int64]:
-        """The views of a step."""
-        round_, place = divmod(step, self._per_pass)
-        if round_ != self._pass:
-            rng = np.random.default_rng([self._seed, 1, round_])
-            self._order, self._pass = rng.permutation(len(self._lessons.views)), round_
+        """The views of a step, of those of its pass."""
+        pass_, place = divmod(step, self._per_pass)
+        if pass_ != self._pass:
+            self._begin_pass(pass_)
+            rng = np.random.default_rng([self._seed, 1, pass_])
+            self._order, self._pass = rng.permutation(len(self._lessons.views)), pass_
         return self._order[place * self._batch : (place + 1) * self._batch]
 
     def make(self, step: int, numbers: NDArray[np.int64]) -> Batch:
-        """The batch of a step."""
+        """The batch of a step, whose views `numbers_of` has told."""
         lessons, device = self._lessons, self._lessons.faces.device
         levels = self._show(numbers)
         mirrored = torch.from_numpy(np.random.default_rng([self._seed, 2, step]).random(len(numbers)) < 0.5)
@@ -226,7 +255,7 @@ class ViewMaker:
         )
 
     def _hint(self, numbers: NDArray[np.int64]) -> Tensor | None:
-        hints, views = self._lessons.hints, self._lessons.views
+        hints, views = self._hints, self._lessons.views
         if hints is None:
             return None
         first, second = (

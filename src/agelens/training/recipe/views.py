@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from agelens.training.crops import CropSet
 
 MIXED = 0.6
-"""Share of the views that show two faces."""
+"""Share of the views that show two faces, where a course does not say."""
 FINENESS = 1.25
 """Where a pixel of the view covers more pixels of the crop than this, it is drawn twice as large and averaged."""
 STEPS = 4
@@ -64,7 +64,7 @@ class Views:
 
 
 def draw_views(
-    crops: CropSet, kinds: Sequence[tuple[NDArray[np.int64], int]], power: float, seed: int
+    crops: CropSet, kinds: Sequence[tuple[NDArray[np.int64], int]], power: float, seed: int, mixed: float = MIXED
 ) -> tuple[Views, list[NDArray[np.int64]]]:
     """Views of faces; both faces of a view are of one data set.
 
@@ -73,11 +73,12 @@ def draw_views(
         kinds: Faces that are shown, and in how many views; a kind for each group of teachers.
         power: How evenly ages and genders come, see `balance`.
         seed: Of faces and changes.
+        mixed: Share of the views that show two faces.
 
     Returns:
         The views, and the numbers of those of each kind.
     """
-    drawn = [_draw_kind(crops, rows, balance(crops, rows, power), count, seed) for rows, count in kinds]
+    drawn = [_draw_kind(crops, rows, balance(crops, rows, power), count, seed, mixed) for rows, count in kinds]
     numbers = np.split(np.arange(sum(count for _, count in kinds)), np.cumsum([count for _, count in kinds])[:-1])
     first, second, share = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
     draws = np.random.default_rng([seed, 3]).random((len(first), 2, DRAWS), np.float32)
@@ -85,13 +86,13 @@ def draw_views(
 
 
 def _draw_kind(
-    crops: CropSet, rows: NDArray[np.int64], weights: NDArray[np.float64], count: int, seed: int
+    crops: CropSet, rows: NDArray[np.int64], weights: NDArray[np.float64], count: int, seed: int, share_mixed: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     rng = np.random.default_rng([seed, count])
     chances = weights / weights.sum()
     first = rng.choice(rows, count, p=chances)
     second, share = first.copy(), np.ones(count, np.float32)
-    mixed = rng.random(count) < MIXED
+    mixed = rng.random(count) < share_mixed
     for name in sorted(set(crops.dataset[rows].tolist())):
         places, of_set = np.flatnonzero(mixed & (crops.dataset[first] == name)), crops.dataset[rows] == name
         second[places] = rng.choice(rows[of_set], len(places), p=chances[of_set] / chances[of_set].sum())

@@ -413,8 +413,10 @@ def test_a_network_of_the_same_layout_goes_on_and_keeps_some_of_what_it_was(tmp_
     before = open_school(tmp_path, told.append, lambda _: None).teach(COURSES).state_dict()
     after = open_school(tmp_path, told.append, lambda _: None).teach([*COURSES, goes_on]).state_dict()
     idle = replace(goes_on, train=replace(goes_on.train, learning_rate=0.0, weight_decay=0.0))
-    same = open_school(tmp_path, told.append, lambda _: None).teach([*COURSES, idle]).state_dict()
-    assert torch.equal(same["age.weight"], before["age.weight"])
+    drops = replace(idle, train=replace(idle.train, network=replace(TINY, dropout=0.4)))
+    for quiet in (idle, drops):
+        same = open_school(tmp_path, told.append, lambda _: None).teach([*COURSES, quiet]).state_dict()
+        assert torch.equal(same["age.weight"], before["age.weight"])
     assert not torch.equal(after["age.weight"], before["age.weight"])
     folder = tmp_path / "other"
     kept = open_school(folder, told.append, lambda _: None).teach([*COURSES, replace(goes_on, keeps=0.25)])

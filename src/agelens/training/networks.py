@@ -168,9 +168,10 @@ class FaceNetwork(Network):
         self._frozen: list[nn.Module] = []
 
     def freeze(self, blocks: int) -> None:
-        """From now on neither the weights nor the statistics of the stem and the first blocks change; 0: all may.
+        """From now on neither the weights of the stem and the first blocks change, nor any statistics; 0: all may.
 
-        No gradients are computed there, where most of the arithmetic is.
+        No gradients are computed there, where most of the arithmetic is. Channels that seldom answer vary fifty times
+        as much in one small batch as in another, so what learned from large ones is told by statistics that stay.
         """
         for module in self._frozen:
             module.requires_grad_(True)
@@ -181,8 +182,10 @@ class FaceNetwork(Network):
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
-        for module in self._frozen:
-            module.eval()
+        if self._frozen:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
         return self
 
     def describe(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from agelens.errors import TrainingError
 from agelens.training.classes import YEARS
-from agelens.training.networks import MEAN, SCALE, FaceNetwork, Network, normalise
+from agelens.training.networks import MEAN, SCALE, FaceNetwork, Network
 from agelens.training.recipe.shorten import regress
 
 if TYPE_CHECKING:
@@ -50,16 +50,16 @@ class Hinted(Network):
 
 
 @torch.no_grad()
-def begin_to_tell(network: FaceNetwork, levels: Tensor, hints: Tensor) -> Hinted:
+def begin_to_tell(network: FaceNetwork, crops: Tensor, hints: Tensor) -> Hinted:
     """A network that tells hints as well as its features allow before it has learned to.
 
     Args:
         network: It learns on.
-        levels: Faces as it sees them, RGB levels, shape (N, 3, size, size).
+        crops: What it sees, normalised, shape (N, 3, size, size).
         hints: Theirs, shape (N, H).
     """
-    hinted = Hinted(network, hints.shape[1]).to(levels.device)
-    planes = normalise(levels).contiguous(memory_format=torch.channels_last)
+    hinted = Hinted(network, hints.shape[1]).to(crops.device)
+    planes = crops.contiguous(memory_format=torch.channels_last)
     network.eval()
     features = torch.cat([network.features(part) for part in torch.split(planes, 256)]).double().cpu().numpy()
     weights, offsets = regress(features, hints.double().cpu().numpy())

@@ -10,6 +10,7 @@ from agelens.training.recipe.courses import Course, Kind
 from agelens.training.recipe.loop import TrainConfig
 from agelens.training.recipe.school import RECOGNITION, VGGFACE2, YEARS
 from agelens.training.recipe.starts import RECOGNITION_CONFIG
+from agelens.training.recipe.views import MIXED
 
 FAIRFACE = {"name": "FairFace, 28,000 pictures", "licence": "CC BY 4.0", "source": "Karkkainen & Joo, WACV 2021"}
 UTKFACE = {"name": "UTKFace, 17,778 pictures", "licence": "research only", "source": "Zhang, Song & Qi, CVPR 2017"}
@@ -102,6 +103,7 @@ ONE, OTHERS = ("fairface",), ("utkface", "aaf")
 """The data sets of kinds of views."""
 _CHANGES = AugmentConfig(shrink=0.25, erase=0.15)
 _SMALL = NetworkConfig(size=96, widths=(32, 64, 128, 256), blocks=(3, 4, 3, 1), last_inner=256, dropout=0.2)
+_SURE = replace(_SMALL, dropout=0.1)
 _TINY = NetworkConfig(size=64, widths=(32, 64, 128), blocks=(3, 4, 3), last_inner=128, dropout=0.1)
 
 
@@ -142,21 +144,17 @@ def _small(network: NetworkConfig, steps: int, batch: int, learning_rate: float,
     )
 
 
-def _go_on(name: str, before: str, *, views: int, train: TrainConfig, keeps: float = 0.0) -> Course:
-    """A network for research learns on from fresh views: so many of FairFace, and as many of the others."""
-    return Course(
-        name,
-        before,
-        1.35,
-        (
-            Kind(ONE, views, {VGGFACE2: 0.6, before: 0.2, "base": 0.2}, age=0.8, gender=0.8),
-            Kind(OTHERS, views, {VGGFACE2: 0.6, before: 0.4}, age=0.6, gender=0.6),
-        ),
-        0.25,
-        replace(train, hint=2.0),
-        still=True,
-        keeps=keeps,
-    )
+def _go_on(
+    name: str, before: str, *kinds: Kind, train: TrainConfig, mixed: float = MIXED, keeps: float = 0.0
+) -> Course:
+    """A network for research learns on from fresh views."""
+    return Course(name, before, 1.35, kinds, 0.25, replace(train, hint=2.0), still=True, mixed=mixed, keeps=keeps)
+
+
+def _long(steps: int, learning_rate: float, seed: int, label: float) -> TrainConfig:
+    """The same from views by the million."""
+    train = _small(_SURE, steps, 1024, learning_rate, seed)
+    return replace(train, warmup=steps // 25, label=label)
 
 
 MIDDLE = Course(
@@ -247,22 +245,53 @@ FIRST_RESEARCH = Course(
     0.25,
     _small(_SMALL, 2192, 512, 1e-3, 27),
 )
-SECOND_RESEARCH = _go_on("second-research", "first-research", views=294_400, train=_small(_SMALL, 4600, 128, 1e-3, 41))
-THIRD_RESEARCH = _go_on(
-    "third-research", "second-research", views=1_290_240, train=_small(_SMALL, 3360, 768, 1.5e-3, 241), keeps=0.3
+SECOND_RESEARCH = _go_on(
+    "second-research",
+    "first-research",
+    Kind(ONE, 294_400, {VGGFACE2: 0.6, "first-research": 0.2, "base": 0.2}, age=0.8, gender=0.8),
+    Kind(OTHERS, 294_400, {VGGFACE2: 0.6, "first-research": 0.4}, age=0.6, gender=0.6),
+    train=_small(_SMALL, 4600, 128, 1e-3, 41),
 )
-OWN_RESEARCH = Course(
-    "research",
+THIRD_RESEARCH = _go_on(
     "third-research",
-    1.35,
-    (
-        Kind(ONE, 204_800, {VGGFACE2: 0.5, "third-research": 0.25, "base": 0.1, "whole": 0.15}, age=0.6, gender=0.3),
-        Kind(OTHERS, 204_800, {VGGFACE2: 0.5, "third-research": 0.5}, age=0.4, gender=0.2),
-    ),
-    0.25,
-    replace(_small(_SMALL, 3200, 128, 6e-4, 441), hint=2.0, frozen=7),
-    still=True,
+    "second-research",
+    Kind(ONE, 1_290_240, {VGGFACE2: 0.6, "second-research": 0.2, "base": 0.2}, age=0.8, gender=0.8),
+    Kind(OTHERS, 1_290_240, {VGGFACE2: 0.6, "second-research": 0.4}, age=0.6, gender=0.6),
+    train=_small(_SMALL, 3360, 768, 1.5e-3, 241),
     keeps=0.3,
+)
+FOURTH_RESEARCH = _go_on(
+    "fourth-research",
+    "third-research",
+    Kind(ONE, 204_800, {VGGFACE2: 0.5, "third-research": 0.25, "base": 0.1, "whole": 0.15}, age=0.6, gender=0.3),
+    Kind(OTHERS, 204_800, {VGGFACE2: 0.5, "third-research": 0.5}, age=0.4, gender=0.2),
+    train=replace(_small(_SMALL, 3200, 128, 6e-4, 441), frozen=7),
+    keeps=0.3,
+)
+_OF_ONE = {VGGFACE2: 0.5, "fourth-research": 0.25, "base": 0.1, "whole": 0.15}
+_OF_OTHERS = {VGGFACE2: 0.5, "fourth-research": 0.5}
+FIFTH_RESEARCH = _go_on(
+    "fifth-research",
+    "fourth-research",
+    Kind(ONE, 512_000, _OF_ONE, age=0.85, gender=0.75),
+    Kind(OTHERS, 512_000, _OF_OTHERS, age=0.8, gender=0.65),
+    train=_long(18_464, 2e-3, 541, label=0.25),
+)
+SIXTH_RESEARCH = _go_on(
+    "sixth-research",
+    "fifth-research",
+    Kind(ONE, 512_000, _OF_ONE, age=1.0, gender=0.8),
+    Kind(OTHERS, 512_000, _OF_OTHERS, age=1.0, gender=0.7),
+    train=_long(6944, 1e-3, 641, label=0.0),
+    mixed=0.85,
+)
+OWN_RESEARCH = _go_on(
+    "research",
+    "sixth-research",
+    Kind(ONE, 64_000, _OF_ONE, age=1.0, gender=0.4),
+    Kind(OTHERS, 64_000, _OF_OTHERS, age=0.5, gender=0.3),
+    train=replace(_small(_SURE, 2300, 128, 3e-4, 741), label=0.0, frozen=7),
+    mixed=0.85,
 )
 """Last, labels of gender are believed more than teachers, who know little of children's."""
 
@@ -301,6 +330,9 @@ RESEARCH = Recipe(
         FIRST_RESEARCH,
         SECOND_RESEARCH,
         THIRD_RESEARCH,
+        FOURTH_RESEARCH,
+        FIFTH_RESEARCH,
+        SIXTH_RESEARCH,
         OWN_RESEARCH,
     ),
     elders=RESEARCH_ELDERS,

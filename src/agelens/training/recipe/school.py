@@ -15,7 +15,7 @@ from agelens.training.recipe import vggface2
 from agelens.training.recipe.digest import digest
 from agelens.training.recipe.hearing import Said, Teacher, as_teacher, hear_faces, show_still
 from agelens.training.recipe.hints import Hinted, begin_to_tell
-from agelens.training.recipe.lessons import Labels, Material, prepare_lessons
+from agelens.training.recipe.lessons import Labels, Material, ViewLessons, ViewMaker, prepare_lessons
 from agelens.training.recipe.loop import blend, open_trained, train
 from agelens.training.recipe.mobilenet import read_package
 from agelens.training.recipe.probe import PROBE, cross_fit
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from agelens.training.crops import CropSet
     from agelens.training.recipe.courses import Course
+    from agelens.training.recipe.loop import TrainConfig
 
 YEARS = "years"
 """The CC0 age network, see `teacher`; it is a teacher that nobody teaches."""
@@ -42,7 +43,8 @@ VGGFACE2 = "vggface2"
 """Heads on what the network that saw research-only pictures sees, see `vggface2` and `probe`; they judge faces only."""
 HINTS = "hints of vggface2"
 FITTED, MEASURED = 6000, 512
-"""Faces that heads are fitted to, see `shorten`, and that statistics are measured on, see `begin_with_recognition`."""
+"""Faces, or views, that heads are fitted to, see `shorten` and `hints`; that statistics are measured on, see
+`begin_with_recognition`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,7 @@ class School:
         lessons = replace(lessons, hints=hints)
         self._say(f"{course.name}: {len(lessons.views)} views, {config.steps} steps of {config.batch}")
         judge = judge_each(self._material.crops, course.widening, config.network.size)
-        begun = start if hints is None else self._begin_to_tell(start, course, hints)
+        begun = start if hints is None else self._begin_to_tell(start, lessons, config)
         return train(config, lessons, begun, folder, judge=judge, listener=self._listener)
 
     def _see(self) -> Tensor:
@@ -160,10 +162,12 @@ class School:
             self._say(f"{course.name}: {name} has judged {len(self._material.faces)} faces")
         return said
 
-    def _begin_to_tell(self, network: FaceNetwork, course: Course, hints: Tensor) -> Hinted:
-        rows = self._some_of(course)
-        faces = show_still(self._material.faces[rows], course.widening, network.side)
-        return begin_to_tell(network.to(faces.device), faces, hints[rows])
+    def _begin_to_tell(self, network: FaceNetwork, lessons: ViewLessons, config: TrainConfig) -> Hinted:
+        # Fitted to views: features that hardly move on faces as they are may move a lot on what is learned from.
+        maker = ViewMaker(lessons, network, batch=config.batch, augment=config.augment, seed=config.seed)
+        batches = list(maker.stream(0, -(-FITTED // config.batch)))
+        told = torch.cat([batch.hint for batch in batches if batch.hint is not None])
+        return begin_to_tell(network.to(told.device), torch.cat([batch.crops for batch in batches]), told)
 
     def _some_of(self, course: Course) -> Tensor:
         """The faces by which a course begins, as numbers of them on the device that holds them."""
@@ -179,11 +183,12 @@ class School:
             torch.manual_seed(course.train.seed)
             seen = show_still(faces[:MEASURED], course.widening, config.size)
             return begin_with_recognition(config, self._downloads.recognition, seen)
-        if self._networks[course.begins].config == config:
-            return self._networks[course.begins]
+        begun = self._networks[course.begins]
+        if replace(begun.config, dropout=config.dropout) == config:
+            return begun
         before = self._teachers[course.begins]
         said = before.ask(show_still(faces, before.widening, before.size))
-        return shorten(self._networks[course.begins], config, show_still(faces, course.widening, config.size), said)
+        return shorten(begun, config, show_still(faces, course.widening, config.size), said)
 
     def _tell_years(self, faces: Tensor, fingerprint: str) -> NDArray[np.float32]:
         """What the age network says of every face, shape (F, 101)."""

@@ -103,7 +103,6 @@ ONE, OTHERS = ("fairface",), ("utkface", "aaf")
 """The data sets of kinds of views."""
 _CHANGES = AugmentConfig(shrink=0.25, erase=0.15)
 _SMALL = NetworkConfig(size=96, widths=(32, 64, 128, 256), blocks=(3, 4, 3, 1), last_inner=256, dropout=0.2)
-_SURE = replace(_SMALL, dropout=0.1)
 _TINY = NetworkConfig(size=64, widths=(32, 64, 128), blocks=(3, 4, 3), last_inner=128, dropout=0.1)
 
 
@@ -153,7 +152,7 @@ def _go_on(
 
 def _long(steps: int, learning_rate: float, seed: int, label: float) -> TrainConfig:
     """The same from views by the million."""
-    train = _small(_SURE, steps, 1024, learning_rate, seed)
+    train = _small(replace(_SMALL, dropout=0.1), steps, 1024, learning_rate, seed)
     return replace(train, warmup=steps // 25, label=label)
 
 

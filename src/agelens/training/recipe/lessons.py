@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -153,48 +152,39 @@ def prepare_lessons(
         teachers: By name.
         folder: Where their answers are kept.
         listener: Is told whose answers there are.
-        still: What teachers say of all faces as they are; a course whose teachers are `still` needs it.
+        still: What teachers say of all faces as they are; where it is given no teacher is asked of views, and
+            every pass may show others.
     """
-    if course.still:
-        assert still is not None
-        return _prepare_still(material, course, still, 0)
-    faces = material.faces
-    views, numbers = _draw(material.crops, course, 0)
-    parts = []
-    for kind, of_kind in zip(course.kinds, numbers, strict=True):
+    crops, faces = material.crops, material.faces
+    trained = crops.split == "train"
+    kinds = [(np.flatnonzero(trained & np.isin(crops.dataset, kind.datasets)), kind.views) for kind in course.kinds]
+
+    def hear_each(kind: Kind, views: Views, numbers: NDArray[np.int64]) -> list[Said]:
         said: list[Said] = []
         for name in kind.teachers:
             teacher = teachers[name]
             show = Showing(faces, views, teacher.widening, teacher.size, course.train.augment)
-            ages, female = hear(show, of_kind, teacher, folder / f"{'-'.join(kind.datasets)}.{name}.safetensors")
+            ages, female = hear(show, numbers, teacher, folder / f"{'-'.join(kind.datasets)}.{name}.safetensors")
             said.append((ages.to(faces.device), None if female is None else female.to(faces.device)))
-            listener(f"{name} has judged {len(of_kind)} views of {', '.join(kind.datasets)}")
-        heard = agree(said, list(kind.teachers.values())) if said else None
-        parts.append(combine(material.labels, views, of_kind, heard, kind))
-    return ViewLessons(faces, views, *_join(parts), course.widening)
+            listener(f"{name} has judged {len(numbers)} views of {', '.join(kind.datasets)}")
+        return said
 
+    def prepare(pass_: int) -> ViewLessons:
+        views, numbers = draw_views(crops, kinds, course.balance, course.train.seed + pass_, course.mixed)
+        parts = []
+        for kind, of_kind in zip(course.kinds, numbers, strict=True):
+            shares, heard = list(kind.teachers.values()), None
+            if still is not None and shares:
+                heard = mix(agree([still[name] for name in kind.teachers], shares), views, of_kind)
+            elif shares:
+                heard = agree(hear_each(kind, views, of_kind), shares)
+            parts.append(combine(material.labels, views, of_kind, heard, kind))
+        inside, target, female = (torch.cat(each) for each in zip(*parts, strict=True))
+        # Nobody has to be asked for other views where faces were asked.
+        renew = None if still is None else prepare
+        return ViewLessons(faces, views, inside, target, female, course.widening, renew=renew)
 
-def _prepare_still(material: Material, course: Course, still: Mapping[str, Said], pass_: int) -> ViewLessons:
-    """The lessons of one pass of a course whose teachers were asked of faces; nobody has to be asked for the next."""
-    views, numbers = _draw(material.crops, course, pass_)
-    parts = []
-    for kind, of_kind in zip(course.kinds, numbers, strict=True):
-        said = [still[name] for name in kind.teachers]
-        heard = mix(agree(said, list(kind.teachers.values())), views, of_kind) if said else None
-        parts.append(combine(material.labels, views, of_kind, heard, kind))
-    renew = partial(_prepare_still, material, course, still)
-    return ViewLessons(material.faces, views, *_join(parts), course.widening, renew=renew)
-
-
-def _draw(crops: CropSet, course: Course, pass_: int) -> tuple[Views, list[NDArray[np.int64]]]:
-    trained = crops.split == "train"
-    kinds = [(np.flatnonzero(trained & np.isin(crops.dataset, kind.datasets)), kind.views) for kind in course.kinds]
-    return draw_views(crops, kinds, course.balance, course.train.seed + pass_, course.mixed)
-
-
-def _join(parts: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
-    inside, target, female = (torch.cat(each) for each in zip(*parts, strict=True))
-    return inside, target, female
+    return prepare(0)
 
 
 class ViewMaker:
@@ -218,24 +208,21 @@ class ViewMaker:
             torch.tensor(values, device=device)[:, None, None] for values in (network.mean, network.scale)
         )
         self._per_pass = max(len(lessons.views) // batch, 1)
-        self._pass = -1
-        self._order = np.zeros(0, np.int64)
         self._begin_pass(0)
 
     def _begin_pass(self, pass_: int) -> None:
         renew = self._first.renew
-        self._lessons = self._first if renew is None or not pass_ else renew(pass_)
+        self._pass, self._lessons = pass_, self._first if renew is None or not pass_ else renew(pass_)
         self._show = Showing(
             self._lessons.faces, self._lessons.views, self._lessons.widening, self._side, self._augment
         )
+        self._order = np.random.default_rng([self._seed, 1, pass_]).permutation(len(self._lessons.views))
 
     def numbers_of(self, step: int) -> NDArray[np.int64]:
         """The views of a step, of those of its pass."""
         pass_, place = divmod(step, self._per_pass)
         if pass_ != self._pass:
             self._begin_pass(pass_)
-            rng = np.random.default_rng([self._seed, 1, pass_])
-            self._order, self._pass = rng.permutation(len(self._lessons.views)), pass_
         return self._order[place * self._batch : (place + 1) * self._batch]
 
     def make(self, step: int, numbers: NDArray[np.int64]) -> Batch:

@@ -20,10 +20,11 @@ from agelens.training.labels import balance, blur_exact, join_crops
 from agelens.training.networks import FaceNetwork, NetworkConfig, normalise
 from agelens.training.recipe.courses import Kind
 from agelens.training.recipe.make import ship
-from agelens.training.recipe.prior import expect_elders
+from agelens.training.recipe.prior import expect
 from agelens.training.recipe.recipes import RECIPES
-from agelens.training.recipe.school import RECOGNITION, VGGFACE2, YEARS
+from agelens.training.recipe.school import RECOGNITION, YEARS
 from agelens.training.recipe.shorten import regress, shorten
+from agelens.training.recipe.sights import EMBEDDING, VGGFACE2
 from agelens.training.recipe.starts import RECOGNITION_CONFIG
 
 TINY = NetworkConfig(size=32, widths=(8, 16), blocks=(1, 1), last_inner=16)
@@ -95,7 +96,7 @@ def test_joined_sets_keep_their_faces_apart() -> None:
     assert joined.fingerprint == hashlib.sha256(b"onetwo").hexdigest()
 
 
-def test_expected_elders_are_so_many_times_as_likely() -> None:
+def test_expected_old_and_young_people_are_so_many_times_as_likely() -> None:
     torch.manual_seed(0)
     network = FaceNetwork(TINY).eval()
     with torch.no_grad():
@@ -107,12 +108,13 @@ def test_expected_elders_are_so_many_times_as_likely() -> None:
             return softmax(network(normalise(torch.rand(1, 3, 32, 32) * 255))[0].double().numpy())[0]
 
     before = ages()
-    expect_elders(network, 1.0)
+    expect(network)
     np.testing.assert_allclose(ages(), before, rtol=1e-5)
-    expect_elders(network, 6.0)
-    after = ages()
-    np.testing.assert_allclose(after[:60] / after[30], before[:60] / before[30], rtol=0.04)
-    np.testing.assert_allclose((after[76:] / after[30]) / (before[76:] / before[30]), 6.0, rtol=0.04)
+    expect(network, elders=6.0, youth=1.5)
+    times = (ages() / before) / (ages()[40] / before[40])
+    np.testing.assert_allclose(times[28:60], 1.0, rtol=0.04)
+    np.testing.assert_allclose(times[76:], 6.0, rtol=0.04)
+    np.testing.assert_allclose(times[:12], 1.5, rtol=0.02)
 
 
 def test_a_model_is_listed_with_its_digest(tmp_path: Path) -> None:
@@ -134,13 +136,14 @@ def test_only_weights_free_for_commercial_use_ship() -> None:
 
 def test_every_course_hears_and_begins_with_those_before_it() -> None:
     for recipe in RECIPES.values():
-        known = {YEARS, RECOGNITION} if recipe.ships else {YEARS, RECOGNITION, VGGFACE2}
+        sights = {EMBEDDING} if recipe.ships else {EMBEDDING, VGGFACE2}
+        known = {YEARS, RECOGNITION, *sights}
         sets = {source.kind for source in recipe.sources}
         for course in recipe.courses:
-            assert course.begins in known - {YEARS, VGGFACE2}
+            assert course.begins in known - {YEARS, *sights}
+            assert course.hints in {"", *sights}
             for kind in course.kinds:
                 assert set(kind.teachers) <= known - {RECOGNITION}
-                assert course.still or VGGFACE2 not in kind.teachers  # its heads know faces, not views
                 assert set(kind.datasets) <= sets
             known.add(course.name)
 
@@ -150,9 +153,11 @@ def test_what_ships_neither_heard_nor_was_told_what_research_only_pictures_taugh
     research = RECIPES["research"]
     deaf = replace(research.own, kinds=(Kind(("fairface",), 10, {}),))
     told = replace(research, courses=(deaf,))
-    assert not told.is_free
-    assert any("VGGFace2" in each["name"] for each in told.data)
-    assert replace(research, courses=(replace(deaf, train=replace(deaf.train, hint=0.0)),)).is_free
+    heard = replace(research, courses=(replace(research.own, hints=EMBEDDING),))
+    for recipe in (told, heard):
+        assert not recipe.is_free
+        assert any("VGGFace2" in each["name"] for each in recipe.data)
+    assert replace(research, courses=(replace(deaf, hints=EMBEDDING),)).is_free
 
 
 def test_a_file_says_whom_its_network_heard() -> None:

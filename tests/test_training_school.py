@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,16 @@ from agelens.errors import NotFoundError, TrainingError
 from agelens.training.augment import STILL, AugmentConfig
 from agelens.training.crops import CropSet
 from agelens.training.networks import FaceNetwork, NetworkConfig, normalise
+from agelens.training.recipe import recognition, sights, vggface2
 from agelens.training.recipe import school as school_module
-from agelens.training.recipe import vggface2
 from agelens.training.recipe.courses import Course, Kind
-from agelens.training.recipe.hearing import Said, Teacher, agree, as_teacher, hear, hear_faces, mix
+from agelens.training.recipe.hearing import Said, Teacher, agree, as_teacher, hear, hear_faces, mix, show_still
 from agelens.training.recipe.lessons import Labels, Material, ViewLessons, ViewMaker, combine, prepare_lessons
 from agelens.training.recipe.loop import TrainConfig, train
+from agelens.training.recipe.prior import shift_for
 from agelens.training.recipe.probe import ProbeConfig
-from agelens.training.recipe.school import RECOGNITION, VGGFACE2, YEARS, Downloads, School
+from agelens.training.recipe.school import RECOGNITION, YEARS, Downloads, School
+from agelens.training.recipe.sights import EMBEDDING, VGGFACE2, Sight
 from agelens.training.recipe.views import Showing, Views, draw_views
 from training_makers import faces_of_two_sets, view_lessons
 
@@ -231,6 +234,22 @@ def test_where_faces_were_asked_of_every_pass_shows_other_views(tmp_path: Path) 
         torch.testing.assert_close(other.target[j], lessons.target[i])
 
 
+def test_teachers_may_take_old_people_to_be_more_common_than_among_the_faces(tmp_path: Path) -> None:
+    kinds = (Kind(("odd", "even"), 64, {"a": 1.0}, age=1.0),)
+    plain = lessons_of(replace(STILL_COURSE, kinds=kinds), tmp_path)
+    tilted = lessons_of(replace(STILL_COURSE, kinds=kinds, elders=6.0), tmp_path)
+    assert np.array_equal(plain.views.first, tilted.views.first)
+    ages = said(24)[0].exp()
+    wanted = torch.softmax(ages.log() + shift_for(CPU, elders=6.0), dim=1)
+    mixed = torch.from_numpy(plain.views.mixed)
+    first, second = (torch.from_numpy(rows)[mixed] for rows in (plain.views.first, plain.views.second))
+    share = torch.from_numpy(plain.views.share)[mixed][:, None]
+    both = share * wanted[first] + (1 - share) * wanted[second]
+    torch.testing.assert_close(tilted.target[mixed].float(), both, atol=1e-4, rtol=2e-3)
+    assert float(tilted.target[mixed][:, 70:].float().sum()) > 1.5 * float(plain.target[mixed][:, 70:].float().sum())
+    assert torch.equal(tilted.female, plain.female)
+
+
 def test_passes_of_other_views_go_on_alike_where_a_training_was_cut_off(tmp_path: Path) -> None:
     makers = [
         ViewMaker(lessons_of(STILL_COURSE, tmp_path), FaceNetwork(TINY), batch=16, augment=AugmentConfig(), seed=1)
@@ -286,7 +305,7 @@ def small_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(school_module, "open_age_network", age_network)
     monkeypatch.setattr(school_module, "ask_years", ask)
     monkeypatch.setattr(school_module, "SIDE", 32)
-    monkeypatch.setattr(school_module, "begin_with_recognition", lambda config, archive, seen: FaceNetwork(config))
+    monkeypatch.setattr(recognition, "begin_with_recognition", lambda config, archive, seen: FaceNetwork(config))
 
 
 LONGER = replace(TINY, widths=(8, 16, 24), blocks=(1, 1, 1), last_inner=24)
@@ -324,18 +343,68 @@ def test_courses_are_held_in_order_and_once(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Which packages were opened for the network of research-only pictures; what it sees is made up."""
-    archives: list[Path] = []
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Through which networks faces were looked at, and whether packages were checked; what is seen is made up."""
+    happened: list[tuple[str, str]] = []
 
-    def see(archive: Path, material: Material, work: Path, say: Callable[[str], None]) -> Tensor:
-        archives.append(archive)
+    def see(sight: Sight, material: Material, work: Path, say: Callable[[str], None]) -> Tensor:
+        happened.append(("seen", sight.name))
         return material.faces.float().mean(dim=(1, 2)) / 255
 
-    monkeypatch.setattr(vggface2, "see", see)
-    monkeypatch.setattr(vggface2, "HINTS", 3)
-    monkeypatch.setattr(school_module, "read_package", lambda archive: {})
-    return archives
+    monkeypatch.setattr(sights, "see", see)
+    monkeypatch.setattr(sights, "HINTS", 3)
+    for room in (recognition, vggface2):
+        made = room.as_sight
+
+        def as_sight(archive: Path, made: Callable[[Path], Sight] = made) -> Sight:
+            sight = made(archive)
+            return replace(sight, check=lambda: happened.append(("checked", sight.name)))
+
+        monkeypatch.setattr(room, "as_sight", as_sight)
+    return happened
+
+
+def test_faces_are_shown_as_exactly_where_networks_run_in_bfloat16() -> None:
+    faces = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, 40, 40, 3), np.uint8))
+    shown = show_still(faces, 1.3, 32)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(show_still(faces, 1.3, 32), shown)
+
+
+def test_the_recognition_network_looks_twice_at_each_face(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    crops, network = faces_of_two_sets(24), FaceNetwork(TINY)
+    for _, norm in network.convolutions():
+        norm.weight.data.mul_(4)  # else it sees next to nothing
+    monkeypatch.setattr(recognition, "begin_with_recognition", lambda config, archive, levels: network)
+    monkeypatch.setattr(recognition, "RECOGNITION_CONFIG", TINY)
+    monkeypatch.setattr(sights, "in_bf16", lambda device: nullcontext())
+    faces, told = torch.from_numpy(np.array(crops.pixels)), list[str]()
+    material = Material(crops, faces, Labels.of(crops, flat(crops), CPU))
+    seen = sights.see(recognition.as_sight(tmp_path / "no"), material, tmp_path, told.append)
+    turned = torch.from_numpy(np.random.default_rng(sights.SEED).random(24) < 0.5)[:, None, None, None]
+
+    def look(shown: Tensor, looks: tuple[float, ...]) -> Tensor:
+        with torch.no_grad():
+            return torch.cat([network.eval().features(normalise(show_still(shown, each, 32))) for each in looks], dim=1)
+
+    shown = torch.where(turned, faces.flip(2), faces)
+    torch.testing.assert_close(seen, look(shown, recognition.LOOKS), rtol=1e-3, atol=1e-4)
+    for wrong in (look(faces, recognition.LOOKS), look(shown, recognition.LOOKS[::-1])):
+        assert float((seen - wrong).abs().max()) > 0.01
+    assert told == ["embedding has seen 24 faces"]
+
+
+def test_a_course_with_hints_names_them_and_their_weight() -> None:
+    course = COURSES[2]
+    for wrong in ({"hints": VGGFACE2}, {"train": replace(course.train, hint=1.0)}, {"hints": "nobody"}):
+        with pytest.raises(TrainingError, match="embedding, vggface2 and a weight, or neither"):
+            replace(course, **wrong)
+
+
+def test_heads_on_what_is_seen_of_faces_are_not_asked_of_views() -> None:
+    with pytest.raises(TrainingError, match="still"):
+        replace(COURSES[2], kinds=HEARING)
 
 
 HEARING = (replace(COURSES[2].kinds[0], teachers={VGGFACE2: 0.6, "first": 0.4}), *COURSES[2].kinds[1:])
@@ -347,13 +416,15 @@ def names_of_taught(told: list[str]) -> list[str]:
 
 
 @pytest.mark.usefixtures("small_downloads")
-def test_the_network_of_research_only_pictures_is_opened_by_who_hears_it(tmp_path: Path, opened: list[Path]) -> None:
+def test_the_network_of_research_only_pictures_is_opened_by_who_hears_it(
+    tmp_path: Path, opened: list[tuple[str, str]]
+) -> None:
     told: list[str] = []
     first, second, _ = COURSES
     open_school(tmp_path, told.append, lambda _: None).teach([first, second])
     assert not opened
     network = open_school(tmp_path, told.append, lambda _: None).teach([first, second, STILL_ONE])
-    assert opened == [tmp_path / "vggface2"]
+    assert opened == [("checked", VGGFACE2), ("seen", VGGFACE2)]
     assert {f"small: {name} has judged 60 faces" for name in ("first", "vggface2")} <= set(told)
     told.clear()
     again = open_school(tmp_path, told.append, lambda _: None).teach([first, second, STILL_ONE])
@@ -362,11 +433,14 @@ def test_the_network_of_research_only_pictures_is_opened_by_who_hears_it(tmp_pat
 
 
 @pytest.mark.usefixtures("small_downloads")
-def test_a_course_with_hints_is_told_what_that_network_sees(tmp_path: Path, opened: list[Path]) -> None:
+@pytest.mark.parametrize("sight", [VGGFACE2, EMBEDDING])
+def test_a_course_with_hints_is_told_what_that_network_sees(
+    tmp_path: Path, opened: list[tuple[str, str]], sight: str
+) -> None:
     facts: list[dict[str, Any]] = []
-    hinted = replace(COURSES[2], train=replace(COURSES[2].train, hint=1.0))
+    hinted = replace(COURSES[2], train=replace(COURSES[2].train, hint=1.0), hints=sight)
     network = open_school(tmp_path, lambda _: None, facts.append).teach([*COURSES[:2], hinted])
-    assert opened == [tmp_path / "vggface2"]
+    assert opened == [("checked", sight), ("seen", sight)]
     assert network.config == TINY
     assert ["hint" in each for each in facts] == [False] * 4 + [True] * 2
     told: list[str] = []
@@ -378,10 +452,10 @@ def test_a_course_with_hints_is_told_what_that_network_sees(tmp_path: Path, open
 @pytest.mark.usefixtures("small_downloads", "opened")
 def test_a_course_with_other_hints_is_held_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
-    courses = [*COURSES[:2], replace(COURSES[2], train=replace(COURSES[2].train, hint=1.0))]
+    courses = [*COURSES[:2], replace(COURSES[2], train=replace(COURSES[2].train, hint=1.0), hints=VGGFACE2)]
     open_school(tmp_path, told.append, lambda _: None).teach(courses)
     told.clear()
-    monkeypatch.setattr(vggface2, "HINTS", 2)
+    monkeypatch.setattr(sights, "HINTS", 2)
     open_school(tmp_path, told.append, lambda _: None).teach(courses)
     assert names_of_taught(told) == ["small"]
 
@@ -394,10 +468,10 @@ def test_who_hears_that_network_is_taught_again_where_it_changed(
     courses = [*COURSES[:2], STILL_ONE]
     open_school(tmp_path, told.append, lambda _: None).teach(courses)
     told.clear()
-    monkeypatch.setattr(vggface2, "HINTS", 2)
+    monkeypatch.setattr(sights, "HINTS", 2)
     open_school(tmp_path, told.append, lambda _: None).teach(courses)
     assert not told
-    monkeypatch.setattr(vggface2, "SEED", 54)
+    monkeypatch.setattr(sights, "SEED", 54)
     open_school(tmp_path, told.append, lambda _: None).teach(courses)
     assert names_of_taught(told) == ["small"]
     told.clear()
@@ -444,10 +518,14 @@ def test_a_share_that_is_kept_may_change_without_learning_again_but_for_who_buil
 
 
 @pytest.mark.usefixtures("small_downloads")
-def test_a_package_that_is_missing_is_told_before_anything_is_learned(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sight", "fetch"), [(VGGFACE2, "WEIGHTS=research"), (EMBEDDING, "face_recognition_models==0.3.0")]
+)
+def test_a_package_that_is_missing_is_told_before_anything_is_learned(tmp_path: Path, sight: str, fetch: str) -> None:
     told: list[str] = []
-    with pytest.raises(NotFoundError, match="WEIGHTS=research"):
-        open_school(tmp_path, told.append, lambda _: None).teach([*COURSES[:2], STILL_ONE])
+    looking = replace(COURSES[2], train=replace(COURSES[2].train, hint=1.0), hints=sight)
+    with pytest.raises(NotFoundError, match=fetch):
+        open_school(tmp_path, told.append, lambda _: None).teach([*COURSES[:2], looking])
     assert not told
 
 

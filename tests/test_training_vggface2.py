@@ -23,11 +23,12 @@ from torch.nn import functional
 
 from agelens.align import CropGeometry
 from agelens.errors import DamagedModelError, NotFoundError, TrainingError
-from agelens.training.recipe import mobilenet, vggface2
+from agelens.training.recipe import mobilenet, sights
 from agelens.training.recipe.hints import shrink
 from agelens.training.recipe.lessons import Labels, Material
 from agelens.training.recipe.mobilenet import BLOCKS, CROP, MEMBERS, build, feed, read_package
 from agelens.training.recipe.probe import ProbeConfig, cross_fit
+from agelens.training.recipe.vggface2 import as_sight
 from packages import find_package
 from training_makers import faces_of_two_sets
 
@@ -172,21 +173,21 @@ def test_eyes_lie_where_the_network_wants_them(stored: CropGeometry) -> None:
 
 
 def test_what_it_sees_is_kept(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vggface2, "HINTS", 6)
+    monkeypatch.setattr(sights, "HINTS", 6)
     faces, told = material(), list[str]()
-    mirrored = np.random.default_rng(vggface2.SEED).random(len(faces.crops)) < 0.5
+    mirrored = np.random.default_rng(sights.SEED).random(len(faces.crops)) < 0.5
     assert mirrored.any()
     shown = faces.faces.clone()
     shown[torch.from_numpy(mirrored)] = shown[torch.from_numpy(mirrored)].flip(2)
     with torch.no_grad():
         wanted = build(read_package(package))(feed(shown.permute(0, 3, 1, 2).float(), STORED))
-    monkeypatch.setitem(vggface2.CHUNKS, "cpu", 3)
-    seen = vggface2.see(package, faces, tmp_path, told.append)
+    monkeypatch.setitem(sights.CHUNKS, "cpu", 3)
+    seen = sights.see(as_sight(package), faces, tmp_path, told.append)
     assert seen.shape == (len(faces.crops), 1024)
     torch.testing.assert_close(seen, wanted, rtol=0.03, atol=0.02)  # in bfloat16 where the processor has it
-    assert torch.equal(vggface2.see(package, faces, tmp_path, told.append), seen)
+    assert torch.equal(sights.see(as_sight(package), faces, tmp_path, told.append), seen)
     assert told == [f"vggface2 has seen {len(faces.crops)} faces"]
-    hints = vggface2.make_hints(seen, faces.crops)
+    hints = sights.make_hints(seen, faces.crops)
     trained = faces.crops.split == "train"
     assert torch.equal(hints, torch.from_numpy(shrink(seen.numpy(), np.flatnonzero(trained), 6)))
     assert float(hints[torch.from_numpy(trained)].square().sum(dim=1).mean()) == pytest.approx(1, abs=1e-4)

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from agelens.errors import TrainingError
 from agelens.training.recipe.loop import TrainConfig
+from agelens.training.recipe.sights import SIGHTS
 from agelens.training.recipe.views import MIXED
 
 
@@ -17,7 +19,8 @@ class Kind:
     Attributes:
         datasets: Their names.
         views: How many.
-        teachers: How much each teacher counts, by its name; none: the labels are all there is.
+        teachers: How much each teacher counts, by its name; none: the labels are all there is. Heads on what a network
+            of `sights` sees judge faces only, so their course is `still`.
         age: Share of the teachers in the ages, beside the labels.
         gender: Share of the teachers in the genders, beside the labels.
     """
@@ -46,6 +49,9 @@ class Course:
         mixed: Share of the views that show two faces. Labels of two are hard to learn by heart.
         keeps: Share of what it began with in the weights in the end. The mean of both knows more of faces that neither
             has seen (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
+        elders: How many times as common as among the faces people of 70 years and more are taken to be in what teachers
+            say, see `prior`; so a network learns to tell them where they are few.
+        hints: The network of `sights` by whose sight it learns as well, see `hints`; "": none.
     """
 
     name: str
@@ -57,13 +63,30 @@ class Course:
     still: bool = False
     mixed: float = MIXED
     keeps: float = 0.0
+    elders: float = 1.0
+    hints: str = ""
+
+    def __post_init__(self) -> None:
+        if self.hints not in SIGHTS | {""} or bool(self.hints) != bool(self.train.hint):
+            raise TrainingError(
+                f"{self.name} is given {self.hints or 'nobody'} as hints, of weight {self.train.hint}; name one of"
+                f" {', '.join(sorted(SIGHTS))} and a weight, or neither"
+            )
+        if SIGHTS & self.teachers and not self.still:
+            raise TrainingError(f"{self.name} asks who judges faces only of views; it has to be still")
 
     def to_dict(self) -> dict[str, Any]:
         facts = {**asdict(self), "train": self.train.to_dict()}
         # A course without them is the same as before there were others.
-        usual = {"still": False, "mixed": MIXED, "keeps": 0.0}
+        usual = {"still": False, "mixed": MIXED, "keeps": 0.0, "elders": 1.0, "hints": ""}
         return {name: value for name, value in facts.items() if name not in usual or value != usual[name]}
 
-    def hears(self, teacher: str) -> bool:
-        """Whether a teacher is asked."""
-        return any(teacher in kind.teachers for kind in self.kinds)
+    @property
+    def teachers(self) -> set[str]:
+        """Who is asked."""
+        return {name for kind in self.kinds for name in kind.teachers}
+
+    @property
+    def sights(self) -> frozenset[str]:
+        """The networks of `sights` whose sight counts in it, told by heads or as hints."""
+        return SIGHTS & {self.hints, *self.teachers}

@@ -119,7 +119,8 @@ def show_still(faces: Tensor, widening: float, size: int) -> Tensor:
     """Faces unchanged: RGB uint8, shape (N, S, S, 3), to RGB levels, shape (N, 3, size, size)."""
     draws = np.full((CHUNK, DRAWS), 0.5, np.float32)
     parts = torch.split(faces, CHUNK)
-    return torch.cat([change(some, draws[: len(some)], widening, size, STILL) for some in parts])
+    with torch.autocast(faces.device.type, enabled=False):  # in bfloat16 places would be half a pixel off
+        return torch.cat([change(some, draws[: len(some)], widening, size, STILL) for some in parts])
 
 
 def mix(said: Said, views: Views, numbers: NDArray[np.int64]) -> Said:

@@ -19,6 +19,7 @@ from agelens.training.labels import blur_exact
 from agelens.training.losses import band_mask, cut_to_band
 from agelens.training.networks import AGE_BINS
 from agelens.training.recipe.hearing import agree, hear, mix
+from agelens.training.recipe.prior import shift_for
 from agelens.training.recipe.views import Showing, Views, draw_views
 
 if TYPE_CHECKING:
@@ -169,15 +170,19 @@ def prepare_lessons(
             listener(f"{name} has judged {len(numbers)} views of {', '.join(kind.datasets)}")
         return said
 
+    def agree_on(said: list[Said], kind: Kind) -> Said:
+        ages, female = agree(said, list(kind.teachers.values()))
+        return torch.log_softmax(ages + shift_for(ages.device, elders=course.elders), dim=1), female
+
     def prepare(pass_: int) -> ViewLessons:
         views, numbers = draw_views(crops, kinds, course.balance, course.train.seed + pass_, course.mixed)
         parts = []
         for kind, of_kind in zip(course.kinds, numbers, strict=True):
-            shares, heard = list(kind.teachers.values()), None
-            if still is not None and shares:
-                heard = mix(agree([still[name] for name in kind.teachers], shares), views, of_kind)
-            elif shares:
-                heard = agree(hear_each(kind, views, of_kind), shares)
+            heard = None
+            if still is not None and kind.teachers:
+                heard = mix(agree_on([still[name] for name in kind.teachers], kind), views, of_kind)
+            elif kind.teachers:
+                heard = agree_on(hear_each(kind, views, of_kind), kind)
             parts.append(combine(material.labels, views, of_kind, heard, kind))
         inside, target, female = (torch.cat(each) for each in zip(*parts, strict=True))
         # Nobody has to be asked for other views where faces were asked.

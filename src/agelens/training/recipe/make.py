@@ -36,7 +36,7 @@ from agelens.training.labels import join_crops
 from agelens.training.networks import FaceNetwork
 from agelens.training.quantise import compare_models, quantise
 from agelens.training.recipe.mobilenet import ARCHIVE as VGGFACE2_ARCHIVE
-from agelens.training.recipe.prior import expect_elders
+from agelens.training.recipe.prior import expect
 from agelens.training.recipe.recipes import NOTES, RECIPES, Recipe, Source
 from agelens.training.recipe.school import Downloads, School
 from agelens.training.recipe.small_gender import attach, load_small_gender
@@ -118,7 +118,7 @@ def learn(recipe: Recipe, places: Places) -> tuple[FaceNetwork, CropSet]:
 def finish(recipe: Recipe, network: FaceNetwork, crops: CropSet, places: Places) -> bytes:
     """The calibrated model file; what it reaches on the validation faces is written into it."""
     size, widening, network = network.config.size, recipe.own.widening, network.eval()
-    expect_elders(network, recipe.elders)
+    expect(network, elders=recipe.elders, youth=recipe.youth)
     if recipe.second:
         network = attach(network, load_small_gender(places.downloads / AGE_WHEEL), recipe.second)
     held = np.flatnonzero(crops.split == "val")
@@ -138,6 +138,7 @@ def finish(recipe: Recipe, network: FaceNetwork, crops: CropSet, places: Places)
         recipe={
             "courses": [course.to_dict() for course in recipe.courses],
             "elders": recipe.elders,
+            "youth": recipe.youth,
             "second": recipe.second,
             "data": crops.fingerprint,
         },

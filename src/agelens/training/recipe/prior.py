@@ -1,8 +1,9 @@
-"""How common people of 70 years and more are taken to be, before a face is seen.
+"""How common old and young people are taken to be, before a face is seen.
 
 A network that saw few old people needs much evidence before it calls someone old: right for its training set, wrong
-for most others. Adding the logarithm of how much more common they are elsewhere to the bias of the age head takes this
-habit away, at no cost in speed (logit adjustment: Menon et al., "Long-tail learning via logit adjustment", ICLR 2021).
+for most others; and so it is with teenagers beside many people in their twenties. Adding the logarithm of how much more
+common they are elsewhere to the bias of the age head takes this habit away, at no cost in speed (logit adjustment:
+Menon et al., "Long-tail learning via logit adjustment", ICLR 2021).
 """
 
 from __future__ import annotations
@@ -12,24 +13,34 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from agelens.training.networks import AGE_BINS
+
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from agelens.training.networks import FaceNetwork
 
-OLD = 68.0
-"""Where the shift is half of the whole, in years: a network tells 68 and 70 apart by little."""
+OLD, YOUNG = 68.0, 19.0
+"""Where either shift is half of the whole, in years: a network tells 68 and 70 apart by little, and 19 and 20."""
 SLOPE = 2.0
-"""How fast it sets in, in years."""
+"""How fast they set in, in years."""
+
+
+def shift_for(device: torch.device, *, elders: float = 1.0, youth: float = 1.0) -> Tensor:
+    """What is added to the logs of years 0 to 100, shape (101,), see `expect`."""
+    years = torch.arange(float(AGE_BINS), device=device)
+    old, young = torch.sigmoid((years - OLD) / SLOPE), torch.sigmoid((YOUNG - years) / SLOPE)
+    return math.log(elders) * old + math.log(youth) * young
 
 
 @torch.no_grad()
-def expect_elders(network: FaceNetwork, times: float) -> None:
+def expect(network: FaceNetwork, *, elders: float = 1.0, youth: float = 1.0) -> None:
     """Changes the bias of the age head, in place.
 
     Args:
         network: Whose.
-        times: How many times as common people well over 70 are expected to be (of six, a person of 70 gets four); 1
-            leaves the network alone. The temperature of calibration comes after it, and divides its logarithm.
+        elders: How many times as common people well over 70 are expected to be (of six, a person of 70 gets four, one
+            of 65 one and a half). The temperature of calibration comes after it, and divides its logarithm.
+        youth: The same of people well under 20, down to birth: a child is rarely in doubt against any but teenagers.
     """
-    years = torch.arange(len(network.age.bias), dtype=torch.float32)
-    shift = math.log(times) * torch.sigmoid((years - OLD) / SLOPE)
-    network.age.bias.add_(shift.to(network.age.bias))
+    network.age.bias.add_(shift_for(network.age.bias.device, elders=elders, youth=youth).to(network.age.bias.dtype))

@@ -1,4 +1,4 @@
-"""Where courses begin: dlib's face recognition network, out of the package that holds it.
+"""Where courses begin: dlib's face recognition network, out of the package that holds it; and what it sees by itself.
 
 The network (D. King, dlib-models, CC0 1.0) learned from three million pictures to tell people apart; what it sees of a
 face serves gender and age well, also where the label set is small.
@@ -11,17 +11,23 @@ from typing import TYPE_CHECKING
 import torch
 
 from agelens.training.networks import FaceNetwork, NetworkConfig, normalise
+from agelens.training.recipe.hearing import show_still
 from agelens.training.recipe.packages import read_members
-from agelens.training.recipe.starts import load_recognition_start
+from agelens.training.recipe.sights import EMBEDDING, Look, Sight
+from agelens.training.recipe.starts import RECOGNITION_CONFIG, load_recognition_start
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
 
+    from agelens.training.recipe.lessons import Material
+
 FETCH = "pip download --no-deps face_recognition_models==0.3.0"
 MEMBER = "face_recognition_models-0.3.0/face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat"
 SHA256 = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
+LOOKS = (1.3, 1.05)
+"""By how much the crops on disk are wider than each of its looks at a face."""
 
 
 def begin_with_recognition(config: NetworkConfig, archive: Path, levels: Tensor) -> FaceNetwork:
@@ -39,3 +45,30 @@ def begin_with_recognition(config: NetworkConfig, archive: Path, levels: Tensor)
     batches = [part.contiguous(memory_format=torch.channels_last) for part in torch.split(normalise(levels).cpu(), 64)]
     files = read_members(archive, {MEMBER: SHA256}, fetch=FETCH)
     return load_recognition_start(config, files[MEMBER], batches)
+
+
+def as_sight(archive: Path) -> Sight:
+    """The network as it was published, without heads: what it sees of a face in each of `LOOKS`, side by side.
+
+    Args:
+        archive: See `begin_with_recognition`.
+    """
+    side = RECOGNITION_CONFIG.size
+
+    def open_network(material: Material) -> Look:
+        # It answers alike whatever faces its statistics are of.
+        network = begin_with_recognition(RECOGNITION_CONFIG, archive, show_still(material.faces[:8], LOOKS[0], side))
+        network.to(material.faces.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+        def look(faces: Tensor) -> Tensor:
+            shown = [normalise(show_still(faces, widening, side)) for widening in LOOKS]
+            return torch.cat(
+                [network.features(each.contiguous(memory_format=torch.channels_last)) for each in shown], dim=1
+            )
+
+        return look
+
+    def check() -> None:
+        read_members(archive, {MEMBER: SHA256}, fetch=FETCH)
+
+    return Sight(EMBEDDING, [SHA256, side, LOOKS], check, open_network)

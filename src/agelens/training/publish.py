@@ -174,7 +174,7 @@ def check_parity(model: bytes, network: Network, calibration: Calibration) -> fl
     crops[0], crops[1] = 0, np.linspace(0, 255, size, dtype=np.uint8)[:, None, None]
     age_logits, gender_logits = predict_crops(network, crops)
     ages = year_probabilities(network, age_logits.astype(np.float64), calibration.age_temperature)
-    female = 1 / (1 + np.exp(-(gender_logits.astype(np.float64) * calibration.gender_scale + calibration.gender_shift)))
+    female = calibration.tell_female(gender_logits.astype(np.float64), ages)
     largest = 0.0
     for rows in (slice(0, 1), slice(1, 3), slice(3, 10)):
         answer = estimator.estimate(crops[rows])

@@ -1,7 +1,7 @@
 """A model file of ours as weights to begin with: what `export` wrote, read back.
 
 The file holds no BatchNorms any more, they are part of its convolutions: see `unfold`. Its calibration is part of the
-heads and stays there.
+heads and stays there, but for how sure of gender it may be at each age: that is found anew for what has learned.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from google.protobuf.message import DecodeError
 from onnx import helper, numpy_helper
 
 from agelens.errors import DamagedModelError, UnfitModelError, UsageError
-from agelens.modelspec import METADATA_KEY, ModelSpec
-from agelens.training.calibrate import Calibration
+from agelens.modelspec import AGE_OUTPUT, METADATA_KEY, ModelSpec
+from agelens.training.calibrate import SURE_AGES, Calibration
 from agelens.training.export import build_graph
 from agelens.training.foreign import Weights
 from agelens.training.networks import FaceNetwork, NetworkConfig
@@ -49,7 +49,9 @@ def read_model_weights(model: bytes, source: str) -> Weights:
     spec = ModelSpec.from_json(described, name=source)
     try:
         network = _rebuild(found.graph, _find_dropout(spec))
-        same = network.side == spec.crop.size and _is_same(build_graph(network, Calibration()), found.graph)
+        same = network.side == spec.crop.size and _is_same(
+            build_graph(network, read_calibration(found.graph)), found.graph
+        )
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, UsageError):
         same = False
     if not same:
@@ -90,7 +92,7 @@ def _rebuild(graph: onnx.GraphProto, dropout: float) -> FaceNetwork:
     """The network of a graph; whether it is the same is seen when it is written again."""
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer):
         raise ValueError("its numbers lie in another file")
-    known = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    known = _read_numbers(graph)
     convs = [node for node in graph.node if node.op_type == "Conv"]
     linears = [node for node in graph.node if node.op_type == "Gemm"]
     # A second opinion is written behind the heads.
@@ -118,6 +120,19 @@ def _rebuild(graph: onnx.GraphProto, dropout: float) -> FaceNetwork:
     return network.eval()
 
 
+def _read_numbers(graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+
+
+def read_calibration(graph: onnx.GraphProto) -> Calibration:
+    """What of a file's calibration is not part of its heads."""
+    asked = [node.input[1] for node in graph.node if node.op_type == "MatMul" and node.input[0] == AGE_OUTPUT]
+    if not asked:
+        return Calibration()
+    by_year = _read_numbers(graph)[asked[0]][:, 0]
+    return Calibration(sureness=tuple(float(by_year[int(age)]) for age in SURE_AGES))
+
+
 def _read_layout(
     graph: onnx.GraphProto, trunk: Sequence[onnx.NodeProto], known: Mapping[str, NDArray[Any]]
 ) -> NetworkConfig:
@@ -131,7 +146,7 @@ def _read_layout(
             blocks.append(0)
         blocks[-1] += 1
     size = graph.input[0].type.tensor_type.shape.dim[1].dim_value
-    second = [node for node in graph.node if node.op_type == "Mul"][1:]
+    second = [node for node in graph.node if node.op_type == "Mul" and node.input[1] in known][1:]
     return NetworkConfig(
         size=size,
         widths=tuple(widths),

@@ -147,8 +147,8 @@ def finish(recipe: Recipe, network: FaceNetwork, crops: CropSet, places: Places)
     for name in sorted(set(crops.dataset.tolist())):
         rows = held[crops.dataset[held] == name]
         ages, genders = predict_crops(network, still_crops(crops, rows, widening, size))
-        female = 1 / (1 + np.exp(-(genders.astype(float) * calibration.gender_scale + calibration.gender_shift)))
-        measured = measure(softmax(ages.astype(float) / calibration.age_temperature), female, crops, rows)
+        years = softmax(ages.astype(float) / calibration.age_temperature)
+        measured = measure(years, calibration.tell_female(genders.astype(float), years), crops, rows)
         figures[f"validation, {name}"] = {figure: round(value, 4) for figure, value in measured.items()}
         say(f"on {len(rows)} validation faces of {name}: {measured}")
     model = export_onnx(network, calibration, replace(spec, metrics=figures))

@@ -493,8 +493,8 @@ def test_a_network_of_the_same_layout_goes_on_and_keeps_some_of_what_it_was(tmp_
         assert torch.equal(same["age.weight"], before["age.weight"])
     assert not torch.equal(after["age.weight"], before["age.weight"])
     folder = tmp_path / "other"
-    kept = open_school(folder, told.append, lambda _: None).teach([*COURSES, replace(goes_on, keeps=0.25)])
-    again = open_school(folder, told.append, lambda _: None).teach([*COURSES, replace(goes_on, keeps=0.25)])
+    kept = open_school(folder, told.append, lambda _: None).teach([*COURSES, replace(goes_on, blends={"small": 0.25})])
+    again = open_school(folder, told.append, lambda _: None).teach([*COURSES, replace(goes_on, blends={"small": 0.25})])
     for name, value in kept.state_dict().items():
         if value.is_floating_point():
             torch.testing.assert_close(value, 0.25 * before[name] + 0.75 * after[name], rtol=1e-4, atol=1e-6)
@@ -504,17 +504,52 @@ def test_a_network_of_the_same_layout_goes_on_and_keeps_some_of_what_it_was(tmp_
 @pytest.mark.usefixtures("small_downloads")
 def test_a_share_that_is_kept_may_change_without_learning_again_but_for_who_builds_on_it(tmp_path: Path) -> None:
     told: list[str] = []
-    goes_on = replace(COURSES[2], name="more", begins="small", keeps=0.25)
+    goes_on = replace(COURSES[2], name="more", begins="small", blends={"small": 0.25})
     later = replace(COURSES[2], name="later", begins="more")
     first = open_school(tmp_path, told.append, lambda _: None).teach([*COURSES, goes_on]).state_dict()
     open_school(tmp_path, told.append, lambda _: None).teach([*COURSES, goes_on, later])
     told.clear()
-    more = replace(goes_on, keeps=0.75)
+    more = replace(goes_on, blends={"small": 0.75})
     second = open_school(tmp_path, told.append, lambda _: None).teach([*COURSES, more]).state_dict()
     assert not told
     assert not torch.equal(first["age.weight"], second["age.weight"])
     open_school(tmp_path, told.append, lambda _: None).teach([*COURSES, more, later])
     assert names_of_taught(told) == ["later"]
+
+
+@pytest.mark.usefixtures("small_downloads")
+def test_a_network_is_the_mean_of_several_trainings(tmp_path: Path) -> None:
+    told: list[str] = []
+    legs = [
+        replace(COURSES[2], name=f"leg{seed}", begins="small", train=replace(COURSES[2].train, seed=seed))
+        for seed in (5, 6, 7)
+    ]
+    alone = [
+        open_school(tmp_path, told.append, lambda _: None).teach([*COURSES, leg]).state_dict()["age.weight"]
+        for leg in legs
+    ]
+    mean = replace(legs[2], blends={"leg5": 0.25, "leg6": 0.25})
+    later = replace(COURSES[2], name="later", begins="leg7")
+    told.clear()
+    weight = open_school(tmp_path, told.append, lambda _: None).teach([*COURSES, *legs[:2], mean]).state_dict()
+    assert not told
+    expected = 0.25 * alone[0] + 0.25 * alone[1] + 0.5 * alone[2]
+    torch.testing.assert_close(weight["age.weight"], expected, rtol=1e-4, atol=1e-6)
+    open_school(tmp_path, told.append, lambda _: None).teach([*COURSES, *legs[:2], mean, later])
+    told.clear()
+    another = replace(legs[1], train=replace(legs[1].train, seed=8))
+    open_school(tmp_path, told.append, lambda _: None).teach([*COURSES, legs[0], another, mean, later])
+    assert names_of_taught(told) == ["leg6", "later"]
+
+
+@pytest.mark.usefixtures("small_downloads")
+def test_only_networks_of_one_layout_are_blended(tmp_path: Path) -> None:
+    wrong = replace(COURSES[2], name="more", begins="small", blends={"second": 0.5})
+    with pytest.raises(TrainingError, match="different layouts"):
+        open_school(tmp_path, lambda _: None, lambda _: None).teach([*COURSES, wrong])
+    for shares in ({"small": 1.0}, {"small": 0.6, "more": 0.6}, {"small": -0.1}):
+        with pytest.raises(TrainingError, match="less than 1 together"):
+            replace(COURSES[2], blends=shares)
 
 
 @pytest.mark.usefixtures("small_downloads")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from agelens.errors import TrainingError
@@ -47,8 +47,10 @@ class Course:
         still: Whether teachers are asked of the faces as they are, once, and are believed of any view of them, of two
             faces that are mixed the mixture; else they are asked of each view. So there may be many views.
         mixed: Share of the views that show two faces. Labels of two are hard to learn by heart.
-        keeps: Share of what it began with in the weights in the end. The mean of both knows more of faces that neither
-            has seen (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
+        blends: Shares that earlier networks of the same layout have in its weights in the end. The mean of what it
+            began with and of what has learned knows more of faces that neither has seen (Wortsman et al., "Robust
+            fine-tuning of zero-shot models", CVPR 2022), that of several trainings more than each of them ("Model
+            soups", ICML 2022).
         elders: How many times as common as among the faces people of 70 years and more are taken to be in what teachers
             say, see `prior`; so a network learns to tell them where they are few.
         hints: The network of `sights` by whose sight it learns as well, see `hints`; "": none.
@@ -62,7 +64,7 @@ class Course:
     train: TrainConfig
     still: bool = False
     mixed: float = MIXED
-    keeps: float = 0.0
+    blends: Mapping[str, float] = field(default_factory=dict)
     elders: float = 1.0
     hints: str = ""
 
@@ -74,11 +76,15 @@ class Course:
             )
         if SIGHTS & self.teachers and not self.still:
             raise TrainingError(f"{self.name} asks who judges faces only of views; it has to be still")
+        if any(share <= 0 for share in self.blends.values()) or sum(self.blends.values()) >= 1:
+            raise TrainingError(
+                f"{self.name} blends {dict(self.blends)}; shares are positive, and less than 1 together"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         facts = {**asdict(self), "train": self.train.to_dict()}
         # A course without them is the same as before there were others.
-        usual = {"still": False, "mixed": MIXED, "keeps": 0.0, "elders": 1.0, "hints": ""}
+        usual = {"still": False, "mixed": MIXED, "blends": {}, "elders": 1.0, "hints": ""}
         return {name: value for name, value in facts.items() if name not in usual or value != usual[name]}
 
     @property

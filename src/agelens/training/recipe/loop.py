@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -198,26 +198,31 @@ def open_trained(config: TrainConfig, folder: Path) -> FaceNetwork | None:
 
 
 @torch.no_grad()
-def blend(network: FaceNetwork, start: FaceNetwork, share: float) -> FaceNetwork:
-    """A network whose weights, and statistics, lie between those of two of one layout.
+def blend(network: FaceNetwork, others: Sequence[tuple[FaceNetwork, float]]) -> FaceNetwork:
+    """A network whose weights, and statistics, are the weighted mean of those of several of one layout.
 
     Args:
-        network: What learned.
-        start: What it began with.
-        share: Of the start.
+        network: What learned last; its share is what the others leave.
+        others: With their shares.
 
     Returns:
         Another one, in evaluation mode, where `network` is.
+
+    Raises:
+        TrainingError: They are laid out differently.
     """
-    blended = FaceNetwork(network.config)
-    before = start.state_dict()
-    blended.load_state_dict(
-        {
-            name: value.lerp(before[name].to(value.device), share) if value.is_floating_point() else value
-            for name, value in network.state_dict().items()
-        }
-    )
-    return blended.to(next(network.parameters()).device).eval()
+    blended, left = FaceNetwork(network.config), 1 - sum(share for _, share in others)
+    device = next(network.parameters()).device
+    states = [(each.state_dict(), share) for each, share in others]
+    mean = {}
+    for name, value in network.state_dict().items():
+        try:
+            parts = [state[name].to(device) * share for state, share in states if value.is_floating_point()]
+            mean[name] = sum(parts, value * left) if parts else value
+        except (KeyError, RuntimeError) as error:
+            raise TrainingError(f"networks of different layouts can't be blended: {name} is another") from error
+    blended.load_state_dict(mean)
+    return blended.to(device).eval()
 
 
 def _restore(folder: Path, config: TrainConfig, learner: Learner) -> int:

@@ -35,9 +35,11 @@ from agelens.training.judge import predict_crops
 from agelens.training.labels import join_crops
 from agelens.training.networks import FaceNetwork
 from agelens.training.quantise import compare_models, quantise
+from agelens.training.recipe.credits import NOTES
 from agelens.training.recipe.mobilenet import ARCHIVE as VGGFACE2_ARCHIVE
+from agelens.training.recipe.models import Recipe, Source
 from agelens.training.recipe.prior import expect
-from agelens.training.recipe.recipes import NOTES, RECIPES, Recipe, Source
+from agelens.training.recipe.recipes import RECIPES
 from agelens.training.recipe.school import Downloads, School
 from agelens.training.recipe.small_gender import attach, load_small_gender
 from agelens.training.recipe.validate import DECODE, measure

@@ -2,100 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from agelens.training.augment import AugmentConfig
 from agelens.training.networks import NetworkConfig
 from agelens.training.recipe.courses import Course, Kind
+from agelens.training.recipe.credits import AAF, FAIRFACE, UTKFACE
 from agelens.training.recipe.loop import TrainConfig
+from agelens.training.recipe.models import Recipe, Source
 from agelens.training.recipe.school import RECOGNITION, YEARS
-from agelens.training.recipe.sights import EMBEDDING, FREE, VGGFACE2
+from agelens.training.recipe.sights import EMBEDDING, VGGFACE2
 from agelens.training.recipe.starts import RECOGNITION_CONFIG
 from agelens.training.recipe.views import MIXED
-
-FAIRFACE = {"name": "FairFace, 28,000 pictures", "licence": "CC BY 4.0", "source": "Karkkainen & Joo, WACV 2021"}
-UTKFACE = {"name": "UTKFace, 17,778 pictures", "licence": "research only", "source": "Zhang, Song & Qi, CVPR 2017"}
-AAF = {"name": "All-Age-Faces, 6,493 pictures", "licence": "research only", "source": "Cheng et al., ICIP 2019"}
-CC0 = (
-    {"name": "dlib face recognition network: start, teacher", "licence": "CC0 1.0", "source": "D. King, dlib-models"},
-    {"name": "dlib age network: teacher", "licence": "CC0 1.0", "source": "Cydral Technology, dlib-models"},
-)
-SECOND = {"name": "dlib gender network: inside", "licence": "CC0 1.0", "source": "Cydral Technology, dlib-models"}
-RESEARCH_TEACHER = {
-    "name": "HSE_FaceRec_tf's MobileNet (VGGFace2, IMDB-WIKI): teacher",
-    "licence": "research only",
-    "source": "Savchenko, 2019; npm human-models",
-}
-NOTES = (
-    "Age is how old a face looks, not what a document says.",
-    "Gender is how a person presents in a picture, not who they are; below 13 years it is close to a guess.",
-    "Not for decisions about access, work, policing or anything else that affects a person.",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A data set that is learned from.
-
-    Attributes:
-        kind: Its importer.
-        pack: Its archive, without ".tar".
-        about: What the model file says of it.
-        drop_conflicts: Near-duplicates whose ages lie further apart, in years, or whose genders differ, are left out;
-            None keeps them.
-    """
-
-    kind: str
-    pack: str
-    about: dict[str, str]
-    drop_conflicts: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """What makes one model.
-
-    Attributes:
-        name: Of the model.
-        sources: What is learned from.
-        courses: Its teachers', and the last one its own. Those of several recipes are held once.
-        elders: How many times as common people of 70 years and more are expected to be as in its own course, see
-            `prior.expect`; there teachers may have taken them to be more common than among the faces, see `Course`.
-        youth: The same of people under 20.
-        second: Weight of the small CC0 gender network inside the model, see `SecondOpinion`; 0: it is left out.
-        int8: Whether the file holds 8-bit numbers.
-        licence: Of the weights.
-        about: One line for the list of models.
-        ships: Whether it goes into the package; else into a folder of its own, `weights`.
-    """
-
-    name: str
-    sources: tuple[Source, ...]
-    courses: tuple[Course, ...]
-    elders: float
-    youth: float
-    second: float
-    int8: bool
-    licence: str
-    about: str
-    ships: bool = True
-
-    @property
-    def own(self) -> Course:
-        """The course of the model itself."""
-        return self.courses[-1]
-
-    @property
-    def data(self) -> tuple[dict[str, str], ...]:
-        """What the file says that it was made of."""
-        inside, taught = [SECOND] if self.second else [], [] if self.is_free else [RESEARCH_TEACHER]
-        return (*(source.about for source in self.sources), *CC0, *inside, *taught)
-
-    @property
-    def is_free(self) -> bool:
-        """Whether no network of it heard, or was told, what research-only pictures taught."""
-        return all(course.sights <= FREE for course in self.courses)
-
 
 FAIRFACE_SOURCE = Source("fairface", "fairface-train", FAIRFACE)
 TAUGHT_ELDERS, BASE_ELDERS = 4.0, 4.0
@@ -157,8 +75,9 @@ def _small(
 def _go_on(
     name: str, before: str, *kinds: Kind, train: TrainConfig, hints: str, mixed: float = MIXED, keeps: float = 0.0
 ) -> Course:
-    """A network learns on from fresh views, and by the sight of another."""
-    return Course(name, before, 1.35, kinds, 0.25, train, still=True, mixed=mixed, keeps=keeps, hints=hints)
+    """A network learns on from fresh views, and by the sight of another; keeps: the share of what it was in the end."""
+    blends = {before: keeps} if keeps else {}
+    return Course(name, before, 1.35, kinds, 0.25, train, still=True, mixed=mixed, blends=blends, hints=hints)
 
 
 def _long(steps: int, learning_rate: float, seed: int, hint: float, *, label: float) -> TrainConfig:

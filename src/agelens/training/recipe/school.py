@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from agelens.training.crops import WIDENING
+from agelens.training.devices import place
 from agelens.training.networks import FaceNetwork
 from agelens.training.recipe import prior, recognition, sights, vggface2
 from agelens.training.recipe.digest import digest
@@ -83,7 +84,7 @@ class School:
         self._say, self._listener = say, listener
         work.mkdir(parents=True, exist_ok=True)
         faces = torch.from_numpy(np.asarray(crops.pixels)).to(device)
-        ages = open_age_network(downloads.ages).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        ages = place(open_age_network(downloads.ages), device)
 
         def ask(levels: Tensor) -> Said:
             return ask_years(ages, levels), None
@@ -111,8 +112,8 @@ class School:
             folder = self._folder_of(course)
             network = open_trained(course.train, folder)
             network = self._hold(course, folder) if network is None else network.to(self._device)
-            if course.keeps:
-                network = blend(network, self._begin(course), course.keeps)
+            if course.blends:
+                network = blend(network, [(self._networks[name], share) for name, share in course.blends.items()])
             self._networks[course.name] = network
             self._teachers[course.name] = as_teacher(network, course.widening)
         return self._networks[courses[-1].name]
@@ -125,9 +126,10 @@ class School:
         known = sorted(self._digests[name] for name in before & self._digests.keys())
         if course.elders != 1:
             known.append(f"{prior.OLD} {prior.SLOPE}")
-        self._digests[course.name] = digest([course.to_dict(), *known])
-        # What a network keeps of what it began with is put in after it has learned.
-        return self._work / f"{course.name}-{digest([replace(course, keeps=0.0).to_dict(), *known])}"
+        blended = sorted(self._digests[name] for name in course.blends)
+        self._digests[course.name] = digest([course.to_dict(), *known, *blended])
+        # What it is blended with is put in after it has learned.
+        return self._work / f"{course.name}-{digest([replace(course, blends={}).to_dict(), *known])}"
 
     def _hold(self, course: Course, folder: Path) -> FaceNetwork:
         config, start = course.train, self._begin(course)

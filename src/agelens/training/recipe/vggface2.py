@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
+from agelens.training.devices import place
 from agelens.training.recipe.mobilenet import CROP, MEMBERS, build, feed, read_package
 from agelens.training.recipe.sights import VGGFACE2, Look, Sight
 
@@ -25,7 +24,7 @@ def as_sight(archive: Path) -> Sight:
     """
 
     def open_network(material: Material) -> Look:
-        network = build(read_package(archive)).to(material.faces.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = place(build(read_package(archive)), material.faces.device)
 
         def look(faces: Tensor) -> Tensor:
             seen: Tensor = network(feed(faces.permute(0, 3, 1, 2).float(), material.crops.geometry))

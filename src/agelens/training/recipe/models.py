@@ -1,0 +1,73 @@
+"""What makes one model, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agelens.training.recipe.courses import Course
+from agelens.training.recipe.credits import CC0, RESEARCH_TEACHER, SECOND
+from agelens.training.recipe.sights import FREE
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A data set that is learned from.
+
+    Attributes:
+        kind: Its importer.
+        pack: Its archive, without ".tar".
+        about: What the model file says of it.
+        drop_conflicts: Near-duplicates whose ages lie further apart, in years, or whose genders differ, are left out;
+            None keeps them.
+    """
+
+    kind: str
+    pack: str
+    about: dict[str, str]
+    drop_conflicts: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What makes one model.
+
+    Attributes:
+        name: Of the model.
+        sources: What is learned from.
+        courses: Its teachers', and the last one its own. Those of several recipes are held once.
+        elders: How many times as common people of 70 years and more are expected to be as in its own course, see
+            `prior.expect`; there teachers may have taken them to be more common than among the faces, see `Course`.
+        youth: The same of people under 20.
+        second: Weight of the small CC0 gender network inside the model, see `SecondOpinion`; 0: it is left out.
+        int8: Whether the file holds 8-bit numbers.
+        licence: Of the weights.
+        about: One line for the list of models.
+        ships: Whether it goes into the package; else into a folder of its own, `weights`.
+    """
+
+    name: str
+    sources: tuple[Source, ...]
+    courses: tuple[Course, ...]
+    elders: float
+    youth: float
+    second: float
+    int8: bool
+    licence: str
+    about: str
+    ships: bool = True
+
+    @property
+    def own(self) -> Course:
+        """The course of the model itself."""
+        return self.courses[-1]
+
+    @property
+    def data(self) -> tuple[dict[str, str], ...]:
+        """What the file says that it was made of."""
+        inside, taught = [SECOND] if self.second else [], [] if self.is_free else [RESEARCH_TEACHER]
+        return (*(source.about for source in self.sources), *CC0, *inside, *taught)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether no network of it heard, or was told, what research-only pictures taught."""
+        return all(course.sights <= FREE for course in self.courses)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+import torch
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from agelens.training.calibrate import Calibration, decode_years, fit_gender, fit_sureness
-from agelens.training.calibration import fit_calibration
+from agelens.training.calibration import fit_calibration, year_probabilities
+from agelens.training.judge import collect
 from agelens.training.networks import FaceNetwork, NetworkConfig
 from training_makers import make_lessons
 
@@ -69,9 +72,8 @@ def test_how_sure_gender_may_be_is_found_by_age() -> None:
     true = (0.5, 0.7, 1.2)
     logits, female, years = draw_genders(40_000, true)
     scale, shift = fit_gender(logits, female)
-    fitted = np.array(fit_sureness(logits * scale + shift, female, years)) * scale
-    assert fitted == pytest.approx(true, abs=0.08)
-    calibration = Calibration(1.0, scale, shift, (), tuple(fitted / scale))
+    calibration = Calibration(1.0, scale, shift, (), fit_sureness(logits * scale + shift, female, years))
+    assert calibration.sureness_by_year[[0, 13, 100]] * scale == pytest.approx(true, abs=0.08)
     chance = calibration.tell_female(logits, years)
     for low, high in ((0, 6), (10, 16), (25, 60)):
         rows = years[:, low:high].any(axis=1)
@@ -79,19 +81,48 @@ def test_how_sure_gender_may_be_is_found_by_age() -> None:
             assert chance[rows & part].mean() == pytest.approx(female[rows & part].mean(), abs=0.03)
 
 
-def test_few_labels_hardly_move_how_sure_gender_may_be() -> None:
+@pytest.mark.parametrize("true", [(0.1, 0.3, 0.5), (0.3, 0.6, 1.4), (1.0, 1.0, 1.0)])
+@pytest.mark.parametrize("loud", [1.0, 4.0])
+def test_a_network_that_is_far_too_sure_is_corrected(true: tuple[float, float, float], loud: float) -> None:
+    logits, female, years = draw_genders(4_000, true)
+    logits = logits * loud
+    wanted = np.array(true) / loud
+    fitted = np.array(fit_sureness(logits, female, years))[:, 1]
+    assert fitted == pytest.approx(np.maximum(wanted, 0.1), abs=0.15)
+    scale, shift = fit_gender(logits, female)
+    assert 0.5 * wanted.min() < scale < 1.5 * wanted.max()
+    assert abs(shift) < 0.3
+
+
+def test_few_labels_move_how_sure_gender_may_be_less() -> None:
     logits, female, years = draw_genders(4_000, (0.3, 0.6, 1.4))
-    moved = []
-    for count in (4_000, 20):
+    factors = []
+    for count in (4_000, 20, 0):
         female[count:] = np.nan
-        moved.append(np.abs(np.subtract(fit_sureness(logits, female, years), 1)).sum())
-    assert moved[1] < 0.6 * moved[0]
-    female[:] = np.nan
-    assert fit_sureness(logits, female, years) == (1.0, 1.0, 1.0)
+        factors.append(np.array(fit_sureness(logits, female, years))[:, 1])
+    many, few, none = factors
+    assert many == pytest.approx((0.3, 0.6, 1.4), abs=0.1)
+    assert np.abs(few - 1).sum() < 0.6 * np.abs(many - 1).sum()
+    assert none.tolist() == [1.0, 1.0, 1.0]
+
+
+def test_how_sure_gender_may_be_is_fitted_where_both_are_told() -> None:
+    lessons, rows = make_lessons(130), np.arange(130)
+    torch.manual_seed(0)
+    network = FaceNetwork(NetworkConfig(size=48, widths=(8, 16, 32), blocks=(1, 1, 1), last_inner=32)).eval()
+    found = fit_calibration(network, "both", lessons, rows)
+    ages, genders = collect(network, lessons, rows)
+    years = year_probabilities(network, ages, found.age_temperature)
+    corrected = genders * found.gender_scale + found.gender_shift
+    female = lessons.crops.female[rows].astype(float)
+    assert found.sureness == fit_sureness(corrected, female, years)
+    assert found.sureness != fit_sureness(genders, female, years)
+    for task in ("age", "gender"):
+        assert fit_calibration(network, task, lessons, rows).sureness == ()
 
 
 @given(
-    st.lists(st.floats(0.1, 3), min_size=3, max_size=3),
+    st.lists(st.tuples(st.floats(0, 100), st.floats(0.1, 3)), max_size=4, unique_by=lambda pair: pair[0]),
     st.floats(-30, 30),
     st.floats(0.1, 3),
     st.floats(-2, 2),
@@ -99,11 +130,12 @@ def test_few_labels_hardly_move_how_sure_gender_may_be() -> None:
 )
 @settings(max_examples=100, deadline=None)
 def test_how_sure_gender_may_be_changes_nobodys_likelier_gender(
-    sureness: list[float], logit: float, scale: float, shift: float, age: int
+    sureness: list[tuple[float, float]], logit: float, scale: float, shift: float, age: int
 ) -> None:
+    assume(abs(logit * scale + shift) > 1e-9)
     plain = Calibration(1.0, scale, shift)
-    softened = replace(plain, sureness=tuple(sureness))
-    assert Calibration.from_dict(softened.to_dict()) == softened
+    softened = replace(plain, sureness=tuple(sorted(sureness)))
+    assert Calibration.from_dict(json.loads(json.dumps(softened.to_dict()))) == softened
     before, after = (each.tell_female(np.array([logit]), np.eye(101)[[age]])[0] for each in (plain, softened))
     assert (before >= 0.5) == (after >= 0.5)
 

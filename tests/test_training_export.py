@@ -97,7 +97,7 @@ def test_levi_hassner_with_its_over_sampling_is_one_file(task: str, ceil: bool) 
     torch.nn.init.normal_(network.fc3.weight, std=0.3)
     tasks = ("age", "gender") if task == "both" else (task,)
     gender = (1.5, 0.2) if task != "age" else (1.0, 0.0)
-    sureness = (0.6, 0.8, 1.1) if task == "both" else ()
+    sureness = ((5.0, 0.6), (13.0, 0.8), (25.0, 1.1)) if task == "both" else ()
     calibration = Calibration(1.0, *gender, (IntervalLevel.central(0, 200, "any", 0.9),), sureness)
     spec = make_spec(name="levi", tasks=tasks, crop=make_spec().crop.widen(1.0, 256))
     model = export_onnx(network, calibration, spec)
@@ -105,7 +105,7 @@ def test_levi_hassner_with_its_over_sampling_is_one_file(task: str, ceil: bool) 
     assert model == export_onnx(network, calibration, spec)
     if task == "both":
         with pytest.raises(TrainingError, match="differs from the network"):
-            check_parity(model, network, replace(calibration, sureness=(0.6, 0.8, 1.2)))
+            check_parity(model, network, replace(calibration, sureness=(*sureness[:2], (25.0, 1.2))))
 
 
 def test_a_graph_that_differs_is_not_written(finished: Path, tmp_path: Path, monkeypatch) -> None:

@@ -45,9 +45,9 @@ def test_a_network_with_a_second_opinion_adds_its_logit_and_exports_it() -> None
     assert torch.equal(age, same)
     assert torch.allclose(more, gender + 0.25 * second, atol=1e-5)
     calibration = Calibration(1.0, 1.5, -0.2, (IntervalLevel.central(0, 200, "any", 0.9),))
-    softened = replace(calibration, sureness=(0.5, 0.6, 1.2))
+    softened = replace(calibration, sureness=((5, 0.5), (13, 0.6), (25, 1.2)))
     years = torch.softmax(age, dim=1).numpy()
-    sureness = years @ np.interp(np.arange(101), [5, 13, 25], softened.sureness)
+    sureness = years @ np.interp(np.arange(101), [5, 13, 25], [0.5, 0.6, 1.2])
     for fitted, factor in ((calibration, 1.0), (softened, sureness)):
         model = export_onnx(joined, fitted, make_spec(crop=CropGeometry(64)))
         answer = OnnxEstimator(model, name="joined").estimate(crops)

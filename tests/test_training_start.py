@@ -32,7 +32,7 @@ from agelens.training.listeners import Listeners
 from agelens.training.material import find_geometry, open_data
 from agelens.training.networks import FaceNetwork, NetworkConfig, normalise
 from agelens.training.publish import UNSTATED, ExportOptions, export_checkpoint
-from agelens.training.reopen import read_calibration, read_model_weights
+from agelens.training.reopen import read_model_weights, read_sureness
 from agelens.training.unfold import unfold
 from agelens.zoo import read_model
 from command import run
@@ -73,7 +73,7 @@ def assert_alike(network: FaceNetwork, model: bytes, crops: np.ndarray, toleranc
     answer = OnnxEstimator(model, name="model").estimate(crops)
     years = softmax(ages.astype(float))
     assert np.abs(years - answer.ages).max() < tolerance
-    left = read_calibration(onnx.load_from_string(model).graph)
+    left = read_sureness(onnx.load_from_string(model).graph)
     assert np.abs(left.tell_female(genders.astype(float), years) - answer.female).max() < tolerance
 
 
@@ -107,7 +107,7 @@ def test_unfolded_it_answers_the_same_while_it_learns_too(model, crops) -> None:
 def test_exported_again_it_is_the_same_graph(model, crops) -> None:
     network = rebuilt(*model)
     spec = OnnxEstimator(model[0], name="model").spec
-    again = export_onnx(network, read_calibration(onnx.load_from_string(model[0]).graph), spec)
+    again = export_onnx(network, read_sureness(onnx.load_from_string(model[0]).graph), spec)
     first, second = (onnx.load_from_string(data).graph for data in (model[0], again))
     assert list(first.node) == list(second.node)
     assert_alike(network, again, crops)
@@ -116,9 +116,9 @@ def test_exported_again_it_is_the_same_graph(model, crops) -> None:
 def test_how_sure_a_file_may_be_of_gender_is_no_part_of_what_learns_on(model, crops) -> None:
     network = rebuilt(*model)
     spec = OnnxEstimator(model[0], name="model").spec
-    fitted = Calibration(sureness=(0.5, 0.75, 1.25))
+    fitted = Calibration(sureness=((4, 0.5), (14, 0.75), (30, 1.25)))
     file = export_onnx(network, fitted, spec)
-    assert read_calibration(onnx.load_from_string(file).graph).sureness == pytest.approx(fitted.sureness)
+    assert read_sureness(onnx.load_from_string(file).graph).sureness_by_year == pytest.approx(fitted.sureness_by_year)
     assert_alike(rebuilt(file, "softened"), file, crops)
     for (name, value), (_, kept) in zip(
         rebuilt(file, "softened").state_dict().items(), network.state_dict().items(), strict=True

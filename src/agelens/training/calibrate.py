@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 
 SURE_AGES = (5.0, 13.0, 25.0)
-"""Children, teenagers, adults: between these ages what gender may be sure of changes evenly, beyond them not."""
+"""Children, teenagers, adults: at these ages how sure gender may be is fitted."""
 FIRM = 10.0
-"""How firmly gender is held to be as sure at every age as on average: as faces that tell so much would hold it."""
+"""How firmly gender is held to be as sure at each of these ages as at any: the curvature of the penalty, in nats. Some
+fifty faces of an age, half of whose genders are in doubt, weigh as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +36,22 @@ class Calibration:
         gender_scale: The gender logit is multiplied by it,
         gender_shift: and this is added.
         levels: Where intervals of ages begin and end.
-        sureness: What the logit that comes of it is multiplied by at each of `SURE_AGES`, weighed by the distribution
-            of ages; nothing leaves it as it is. Positive, so that nobody's likelier gender changes.
+        sureness: By what the logit that comes of it is multiplied: pairs of an age and a factor, even between them and
+            beyond, weighed by the distribution of ages. None leaves it as it is. Factors are positive, so that
+            nobody's likelier gender changes.
     """
 
     age_temperature: float = 1.0
     gender_scale: float = 1.0
     gender_shift: float = 0.0
     levels: tuple[IntervalLevel, ...] = ()
-    sureness: tuple[float, ...] = ()
+    sureness: tuple[tuple[float, float], ...] = ()
 
     @property
     def sureness_by_year(self) -> Floats:
         """Of each year, shape (101,)."""
-        return np.interp(np.arange(AGE_BINS), SURE_AGES, self.sureness) if self.sureness else np.ones(AGE_BINS)
+        ages, factors = zip(*self.sureness, strict=True) if self.sureness else ((0.0,), (1.0,))
+        return np.asarray(np.interp(np.arange(AGE_BINS), ages, factors))
 
     def tell_female(self, gender_logits: Floats, years: Floats) -> Floats:
         """How likely each face is "female", shape (N,).
@@ -66,14 +69,15 @@ class Calibration:
             "gender_scale": self.gender_scale,
             "gender_shift": self.gender_shift,
             "levels": [level.to_list() for level in self.levels],
-            "sureness": list(self.sureness),
+            "sureness": [list(pair) for pair in self.sureness],
         }
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> Calibration:
         levels = tuple(map(IntervalLevel.from_list, values["levels"]))
-        scale, shift, sureness = values["gender_scale"], values["gender_shift"], values.get("sureness", ())
-        return Calibration(values["age_temperature"], scale, shift, levels, tuple(sureness))
+        scale, shift = values["gender_scale"], values["gender_shift"]
+        sureness = tuple((age, factor) for age, factor in values.get("sureness", ()))
+        return Calibration(values["age_temperature"], scale, shift, levels, sureness)
 
 
 def softmax(logits: Floats) -> Floats:
@@ -112,8 +116,8 @@ def fit_gender(logits: Floats, female: Floats) -> tuple[float, float]:
     return float(scale), float(shift)
 
 
-def fit_sureness(logits: Floats, female: Floats, years: Floats) -> tuple[float, ...]:
-    """How sure gender may be at each of `SURE_AGES`: what suits the labels best, and nothing where ages say nothing.
+def fit_sureness(logits: Floats, female: Floats, years: Floats) -> tuple[tuple[float, float], ...]:
+    """How sure gender may be at each of `SURE_AGES`: what suits the labels best; 1 at ages of which there are none.
 
     Args:
         logits: Scaled and shifted, shape (N,).
@@ -125,7 +129,7 @@ def fit_sureness(logits: Floats, female: Floats, years: Floats) -> tuple[float, 
     weights = np.stack([np.interp(places, SURE_AGES, corner) for corner in np.eye(len(SURE_AGES))], axis=1)
     numbers = logits[known, None] * (years[known] @ weights)
     fitted = _fit_logistic(numbers, female[known], np.ones(len(SURE_AGES)), FIRM)
-    return tuple(np.clip(fitted, 0.1, 3.0).tolist())
+    return tuple(zip(SURE_AGES, np.clip(fitted, 0.1, 3.0).tolist(), strict=True))
 
 
 def _fit_logistic(numbers: Floats, labels: Floats, prior: Floats, firm: float) -> Floats:
@@ -135,16 +139,25 @@ def _fit_logistic(numbers: Floats, labels: Floats, prior: Floats, firm: float) -
         numbers: By which labels are told, shape (N, D).
         labels: 0 to 1, shape (N,).
         prior: What they are held to be without labels.
-        firm: How firmly.
+        firm: How firmly: the curvature of the penalty.
     """
-    weights = prior
-    for _ in range(50):
+
+    def loss(weights: Floats) -> float:
+        z = numbers @ weights
+        return float((np.logaddexp(0, z) - labels * z).sum() + firm / 2 * ((weights - prior) ** 2).sum())
+
+    weights, before = prior, loss(prior)
+    for _ in range(100):
         p = 1 / (1 + np.exp(-np.clip(numbers @ weights, -40, 40)))
         gradient = numbers.T @ (p - labels) + firm * (weights - prior)
         curvature = (numbers * (p * (1 - p))[:, None]).T @ numbers + firm * np.eye(len(prior))
         step = np.linalg.solve(curvature, gradient)
+        # Where the network is far too sure, a whole step goes too far, and the next one further back.
+        while np.abs(step).max() > 1e-9 and not loss(weights - step) <= before:
+            step = step / 2
         weights = weights - step
-        if np.abs(step).max() < 1e-9:
+        before = loss(weights)
+        if np.abs(step).max() <= 1e-9:
             break
     return np.asarray(weights)
 

@@ -58,7 +58,7 @@ def fit_calibration(
     # A mean of many guesses is a fraction of a year; distributions are of whole years.
     low, high = np.rint(low), np.rint(high)
     temperature, scale, shift = 1.0, 1.0, 0.0
-    sureness: tuple[float, ...] = ()
+    sureness: tuple[tuple[float, float], ...] = ()
     tells_gender = task != "age" and int((~np.isnan(female)).sum()) >= LEAST
     if tells_gender:
         scale, shift = fit_gender(genders, female)

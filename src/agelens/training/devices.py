@@ -49,7 +49,7 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def place(network: AnyNetwork, device: torch.device) -> AnyNetwork:
+def move_to(network: AnyNetwork, device: torch.device) -> AnyNetwork:
     """Moves a network there, its kernels in the order in which convolutions are fast; the network itself."""
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from agelens.modelspec import AGE_OUTPUT, GENDER_OUTPUT, INPUT, METADATA_KEY, ModelSpec
 from agelens.training.export_levi import build_levi_graph
-from agelens.training.graph import GraphWriter, make_graph, soften
+from agelens.training.graph import GraphWriter, make_graph, temper
 from agelens.training.levi_hassner import LeviHassner
 from agelens.training.networks import MEAN, SCALE, Block, FaceNetwork
 from agelens.training.second_opinion import SIDE, SecondOpinion
@@ -88,7 +88,7 @@ def build_graph(network: FaceNetwork, calibration: Calibration) -> onnx.GraphPro
         second = write_second(graph, normal, network.second, size)
         weight = np.array(network.config.second * calibration.gender_scale, np.float32)
         logit = graph.add("Add", logit, graph.add("Mul", second, graph.constant(weight)))
-    probability = graph.add("Sigmoid", soften(graph, logit, calibration))
+    probability = graph.add("Sigmoid", temper(graph, logit, calibration))
     graph.add("Squeeze", probability, graph.constant(np.array([1], np.int64)), output=GENDER_OUTPUT)
     return make_graph(graph, size)
 

@@ -12,7 +12,7 @@ import numpy as np
 from onnx import TensorProto
 
 from agelens.modelspec import AGE_BINS, AGE_OUTPUT, GENDER_OUTPUT, INPUT
-from agelens.training.graph import GraphWriter, make_graph, soften
+from agelens.training.graph import GraphWriter, make_graph, temper
 from agelens.training.levi_hassner import PICTURE, WINDOW
 from agelens.training.response_norm import ALPHA, BETA, SIZE
 
@@ -108,7 +108,7 @@ def _average(graph: GraphWriter, x: str, width: int) -> str:
 
 
 def _calibrate(graph: GraphWriter, probability: str, calibration: Calibration) -> str:
-    """sigmoid(scale * logit(p) + shift), as sure as is allowed at the ages of a face."""
+    """sigmoid(scale * logit(p) + shift), as sure as is said at the ages of a face."""
 
     def constant(value: float) -> str:
         return graph.constant(np.array(value, np.float32))
@@ -117,4 +117,4 @@ def _calibrate(graph: GraphWriter, probability: str, calibration: Calibration) -
     logit = graph.add("Sub", graph.add("Log", p), graph.add("Log", graph.add("Sub", constant(1.0), p)))
     scaled = graph.add("Mul", logit, constant(calibration.gender_scale))
     corrected = graph.add("Add", scaled, constant(calibration.gender_shift))
-    return graph.add("Sigmoid", soften(graph, corrected, calibration))
+    return graph.add("Sigmoid", temper(graph, corrected, calibration))

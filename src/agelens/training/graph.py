@@ -60,8 +60,8 @@ class GraphWriter:
         return self.add("Pad", x, self.constant(pads), mode="constant")
 
 
-def soften(graph: GraphWriter, logit: str, calibration: Calibration) -> str:
-    """A corrected gender logit (N, 1) made as sure as the calibration allows at the ages of a face."""
+def temper(graph: GraphWriter, logit: str, calibration: Calibration) -> str:
+    """A corrected gender logit (N, 1), made as sure as the calibration says at the ages of a face."""
     if not calibration.sureness:
         return logit
     by_year = calibration.sureness_by_year.astype(np.float32)[:, None]

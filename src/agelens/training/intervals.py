@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 COVERAGE = 0.9
 """Share of the ages of a data set that intervals hold."""
 IN_PARTS = 0.89
-"""And of the ages of each of its parts, at least: of some hundred faces that were not fitted to two points fewer may be
-held, and nobody should be held to less than 86%."""
+"""And of the ages of each of its parts, at least. Of hundreds of other faces a few points fewer are held by chance, and
+86% are to be."""
 LEAST_FACES = 100
 """A kind of face with fewer calibration faces is joined with the next one, and a part with fewer has no price."""
 MOST_FACES = 20_000

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from agelens.errors import TrainingError
 from agelens.groups import NAMED, AgeGroups
 from agelens.training.checkpoint import optimiser_tensors, restore_optimiser
-from agelens.training.devices import in_bf16, place
+from agelens.training.devices import in_bf16, move_to
 from agelens.training.team import Team
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ class Learner:
     ) -> None:
         self.objective, self.pace, self.team = objective, pace, team or Team()
         self._membership = membership(network, groups).to(self.team.device)
-        self.network = place(network, self.team.device)
-        self.average = place(twin, self.team.device)
+        self.network = move_to(network, self.team.device)
+        self.average = move_to(twin, self.team.device)
         self.average.load_state_dict(network.state_dict())
         self.average.eval().requires_grad_(False)
         unused = self.network.heads("age" if not objective.gender else "both" if objective.learns_age else "gender")

@@ -1,7 +1,8 @@
 """A model file of ours as weights to begin with: what `export` wrote, read back.
 
 The file holds no BatchNorms any more, they are part of its convolutions: see `unfold`. Its calibration is part of the
-heads and stays there, but for how sure of gender it may be at each age: that is found anew for what has learned.
+heads and stays there, but for how sure of gender it may be at each age: what has learned on needs its own, which is
+fitted where there are labels enough.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from onnx import helper, numpy_helper
 
 from agelens.errors import DamagedModelError, UnfitModelError, UsageError
 from agelens.modelspec import AGE_OUTPUT, METADATA_KEY, ModelSpec
-from agelens.training.calibrate import SURE_AGES, Calibration
+from agelens.training.calibrate import Calibration
 from agelens.training.export import build_graph
 from agelens.training.foreign import Weights
 from agelens.training.networks import FaceNetwork, NetworkConfig
@@ -50,7 +51,7 @@ def read_model_weights(model: bytes, source: str) -> Weights:
     try:
         network = _rebuild(found.graph, _find_dropout(spec))
         same = network.side == spec.crop.size and _is_same(
-            build_graph(network, read_calibration(found.graph)), found.graph
+            build_graph(network, read_sureness(found.graph)), found.graph
         )
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, UsageError):
         same = False
@@ -124,13 +125,13 @@ def _read_numbers(graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
 
 
-def read_calibration(graph: onnx.GraphProto) -> Calibration:
-    """What of a file's calibration is not part of its heads."""
+def read_sureness(graph: onnx.GraphProto) -> Calibration:
+    """What of a file's calibration is not part of its heads: how sure it may be of gender in each year."""
     asked = [node.input[1] for node in graph.node if node.op_type == "MatMul" and node.input[0] == AGE_OUTPUT]
     if not asked:
         return Calibration()
     by_year = _read_numbers(graph)[asked[0]][:, 0]
-    return Calibration(sureness=tuple(float(by_year[int(age)]) for age in SURE_AGES))
+    return Calibration(sureness=tuple((float(year), float(factor)) for year, factor in enumerate(by_year)))
 
 
 def _read_layout(

@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -211,16 +211,15 @@ def blend(network: FaceNetwork, others: Sequence[tuple[FaceNetwork, float]]) -> 
     Raises:
         TrainingError: They are laid out differently.
     """
+    if any(replace(each.config, dropout=network.config.dropout) != network.config for each, _ in others):
+        raise TrainingError("networks of different layouts can't be blended")
     blended, left = FaceNetwork(network.config), 1 - sum(share for _, share in others)
     device = next(network.parameters()).device
     states = [(each.state_dict(), share) for each, share in others]
     mean = {}
     for name, value in network.state_dict().items():
-        try:
-            parts = [state[name].to(device) * share for state, share in states if value.is_floating_point()]
-            mean[name] = sum(parts, value * left) if parts else value
-        except (KeyError, RuntimeError) as error:
-            raise TrainingError(f"networks of different layouts can't be blended: {name} is another") from error
+        parts = [state[name].to(device) * share for state, share in states if value.is_floating_point()]
+        mean[name] = sum(parts, value * left) if parts else value
     blended.load_state_dict(mean)
     return blended.to(device).eval()
 

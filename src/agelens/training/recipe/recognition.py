@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from agelens.training.devices import place
+from agelens.training.devices import move_to
 from agelens.training.networks import FaceNetwork, NetworkConfig, normalise
 from agelens.training.recipe.hearing import show_still
 from agelens.training.recipe.packages import read_members
@@ -59,7 +59,7 @@ def as_sight(archive: Path) -> Sight:
     def open_network(material: Material) -> Look:
         # It answers alike whatever faces its statistics are of.
         network = begin_with_recognition(RECOGNITION_CONFIG, archive, show_still(material.faces[:8], LOOKS[0], side))
-        place(network, material.faces.device).eval()
+        move_to(network, material.faces.device).eval()
 
         def look(faces: Tensor) -> Tensor:
             shown = [normalise(show_still(faces, widening, side)) for widening in LOOKS]

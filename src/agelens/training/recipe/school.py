@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from agelens.errors import TrainingError
 from agelens.training.crops import WIDENING
-from agelens.training.devices import place
+from agelens.training.devices import move_to
 from agelens.training.networks import FaceNetwork
-from agelens.training.recipe import prior, recognition, sights, vggface2
+from agelens.training.recipe import prior, recognition, sights, small_gender, teacher, vggface2
 from agelens.training.recipe.digest import digest
 from agelens.training.recipe.hearing import Said, Teacher, as_teacher, hear_faces, show_still
 from agelens.training.recipe.hints import Hinted, begin_to_tell
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from agelens.training.crops import CropSet
+    from agelens.training.networks import NetworkConfig
     from agelens.training.recipe.courses import Course
     from agelens.training.recipe.loop import TrainConfig
 
@@ -84,13 +86,18 @@ class School:
         self._say, self._listener = say, listener
         work.mkdir(parents=True, exist_ok=True)
         faces = torch.from_numpy(np.asarray(crops.pixels)).to(device)
-        ages = place(open_age_network(downloads.ages), device)
+        ages = move_to(open_age_network(downloads.ages), device)
 
         def ask(levels: Tensor) -> Said:
             return ask_years(ages, levels), None
 
         self._teachers: dict[str, Teacher] = {YEARS: Teacher(ask, WIDENING, SIDE)}
-        untaught = (recognition.as_sight(downloads.recognition), vggface2.as_sight(downloads.vggface2))
+        untaught = (
+            recognition.as_sight(downloads.recognition),
+            vggface2.as_sight(downloads.vggface2),
+            teacher.as_sight(downloads.ages),
+            small_gender.as_sight(downloads.ages),
+        )
         self._sights = {sight.name: sight for sight in untaught}
         self._networks: dict[str, FaceNetwork] = {}
         self._digests: dict[str, str] = {}
@@ -102,11 +109,17 @@ class School:
 
         Returns:
             The network of the last one.
+
+        Raises:
+            TrainingError: One is to be blended with what is no earlier network of its layout.
         """
-        for name, sight in self._sights.items():
-            if any(name in course.sights for course in courses):
-                sight.check()  # better told now than hours later
-                seen = sights.identify(sight, self._material.crops)
+        _check_blends(courses)
+        for name in sorted({part for course in courses for part in course.sights}):
+            self._sights[name].check()  # better told now than hours later
+        for name in {name for course in courses for name in (course.hints, *course.teachers)}:
+            parts = [self._sights[part] for part in sights.parts_of(name)]
+            seen = " ".join(sights.identify(sight, self._material.crops) for sight in parts)
+            if parts:
                 self._digests |= {name: f"{seen} {PROBE}", _hints_of(name): f"{seen} {sights.HINTS}"}
         for course in courses:
             folder = self._folder_of(course)
@@ -149,14 +162,15 @@ class School:
         return train(config, lessons, begun, folder, judge=judge, listener=self._listener)
 
     def _see(self, name: str) -> Tensor:
-        return sights.see(self._sights[name], self._material, self._work, self._say)
+        seen = [sights.see(self._sights[part], self._material, self._work, self._say) for part in sights.parts_of(name)]
+        return sights.join(seen, self._material.crops)
 
     def _hear_faces(self, course: Course, folder: Path) -> dict[str, Said]:
         """What the teachers of a course say of all faces."""
         said: dict[str, Said] = {}
         for name in sorted(course.teachers):
             kept = folder / f"faces.{name}.safetensors"
-            if name in self._sights:
+            if sights.parts_of(name):
                 said[name] = cross_fit(self._see(name), self._material, kept, self._say, PROBE)
             else:
                 ages, female = hear_faces(self._material.faces, self._teachers[name], kept)
@@ -196,6 +210,17 @@ class School:
         """What the age network says of every face, shape (F, 101)."""
         kept = self._work / f"{YEARS}-logs-{digest(fingerprint)}.safetensors"
         return hear_faces(faces, self._teachers[YEARS], kept)[0].exp().numpy()
+
+
+def _check_blends(courses: Sequence[Course]) -> None:
+    """Better told now than hours later."""
+    layouts: dict[str, NetworkConfig] = {}
+    for course in courses:
+        layout = replace(course.train.network, dropout=0.0)
+        for name in course.blends:
+            if layouts.get(name) != layout:
+                raise TrainingError(f"{course.name} is blended with {name}, which is no earlier network of its layout")
+        layouts[course.name] = layout
 
 
 def _hints_of(sight: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agelens.training.devices import place
+from agelens.training.devices import move_to
 from agelens.training.recipe.mobilenet import CROP, MEMBERS, build, feed, read_package
 from agelens.training.recipe.sights import VGGFACE2, Look, Sight
 
@@ -24,7 +24,7 @@ def as_sight(archive: Path) -> Sight:
     """
 
     def open_network(material: Material) -> Look:
-        network = place(build(read_package(archive)), material.faces.device)
+        network = move_to(build(read_package(archive)), material.faces.device)
 
         def look(faces: Tensor) -> Tensor:
             seen: Tensor = network(feed(faces.permute(0, 3, 1, 2).float(), material.crops.geometry))

@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
+from agelens.align import CropGeometry
 from agelens.errors import DamagedModelError, NotFoundError, OutputUnwritableError, TrainingError, UsageError
 from agelens.estimate import OnnxEstimator
 from agelens.modelspec import IntervalLevel
@@ -19,10 +21,12 @@ from agelens.training.calibrate import Calibration
 from agelens.training.export import export_onnx
 from agelens.training.foreign import read_weights
 from agelens.training.levi_hassner import LeviHassner, LeviHassnerConfig
+from agelens.training.networks import FaceNetwork, NetworkConfig
 from agelens.training.publish import ExportOptions, check_parity, export_checkpoint
+from agelens.training.quantise import crops_for, quantise
 from command import EXAMPLE, records, run
 from stand_in import make_spec
-from training_makers import make_manifest, train
+from training_makers import make_lessons, make_manifest, train
 
 
 @pytest.fixture(scope="module")
@@ -138,9 +142,29 @@ def test_int8_is_smaller_and_says_what_it_costs(finished: Path, data: Path, tmp_
     assert cost["mean_years_moved"] < 3
     estimator = OnnxEstimator((tmp_path / "small.onnx").read_bytes(), name="small")
     assert estimator.spec.to_json() == spec.to_json()
+    graph = onnx.load(tmp_path / "small.onnx").graph
+    numbers = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    kernels = [numbers.get(node.input[1]) for node in graph.node if node.op_type == "Conv"]
+    assert kernels[0] == onnx.TensorProto.FLOAT
+    assert onnx.TensorProto.FLOAT not in kernels[1:]
     first = (tmp_path / "small.onnx").read_bytes()
     export_checkpoint(finished, small)
     assert (tmp_path / "small.onnx").read_bytes() == first
+
+
+def test_how_sure_gender_may_be_stays_exact_in_8_bits() -> None:
+    torch.manual_seed(0)
+    lessons, rows = make_lessons(40), np.arange(40)
+    network = FaceNetwork(NetworkConfig(size=48, widths=(8, 16, 32), blocks=(1, 1, 1), last_inner=32)).eval()
+    torch.nn.init.normal_(network.gender.weight, std=2.0)
+    answers = []
+    for sureness in ((), ((5.0, 0.25), (13.0, 0.25), (25.0, 0.25))):
+        spec = make_spec(crop=CropGeometry(48))
+        small = quantise(export_onnx(network, Calibration(sureness=sureness), spec), spec, lessons, rows)
+        female = OnnxEstimator(small, name="small").estimate(crops_for(lessons, rows, 48)).female.astype(float)
+        answers.append(np.log(female / (1 - female)))
+    assert answers[0].std() > 0.1
+    np.testing.assert_allclose(answers[1], answers[0] / 4, atol=1e-4)
 
 
 def test_calibrating_on_other_faces_uses_all_of_them(finished: Path, tmp_path: Path) -> None:

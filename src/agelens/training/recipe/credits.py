@@ -1,4 +1,4 @@
-"""What model files say of where their weights come from, and of their limits."""
+"""What model files say of where their weights come from."""
 
 from __future__ import annotations
 
@@ -15,8 +15,3 @@ RESEARCH_TEACHER = {
     "licence": "research only",
     "source": "Savchenko, 2019; npm human-models",
 }
-NOTES = (
-    "Age is how old a face looks, not what a document says.",
-    "Gender is how a person presents in a picture, not who they are; below 13 years it is close to a guess.",
-    "Not for decisions about access, work, policing or anything else that affects a person.",
-)

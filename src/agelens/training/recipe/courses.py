@@ -8,7 +8,7 @@ from typing import Any
 
 from agelens.errors import TrainingError
 from agelens.training.recipe.loop import TrainConfig
-from agelens.training.recipe.sights import SIGHTS, parts_of
+from agelens.training.recipe.sights import SIGHTS
 from agelens.training.recipe.views import MIXED
 
 
@@ -69,12 +69,12 @@ class Course:
     hints: str = ""
 
     def __post_init__(self) -> None:
-        if bool(self.hints) != bool(parts_of(self.hints)) or bool(self.hints) != bool(self.train.hint):
+        if self.hints not in SIGHTS | {""} or bool(self.hints) != bool(self.train.hint):
             raise TrainingError(
                 f"{self.name} is given {self.hints or 'nobody'} as hints, of weight {self.train.hint}; name one of"
-                f" {', '.join(sorted(SIGHTS))}, or several joined by '+', and a weight; or neither"
+                f" {', '.join(sorted(SIGHTS))} and a weight, or neither"
             )
-        if any(map(parts_of, self.teachers)) and not self.still:
+        if SIGHTS & self.teachers and not self.still:
             raise TrainingError(f"{self.name} asks who judges faces only of views; it has to be still")
         if not all(share > 0 for share in self.blends.values()) or not sum(self.blends.values()) < 1:
             raise TrainingError(
@@ -95,4 +95,4 @@ class Course:
     @property
     def sights(self) -> frozenset[str]:
         """The networks of `sights` whose sight counts in it, told by heads or as hints."""
-        return frozenset(part for name in (self.hints, *self.teachers) for part in parts_of(name))
+        return SIGHTS & {self.hints, *self.teachers}

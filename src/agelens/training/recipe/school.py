@@ -13,7 +13,7 @@ from agelens.errors import TrainingError
 from agelens.training.crops import WIDENING
 from agelens.training.devices import move_to
 from agelens.training.networks import FaceNetwork
-from agelens.training.recipe import prior, recognition, sights, small_gender, teacher, vggface2
+from agelens.training.recipe import prior, recognition, sights, vggface2
 from agelens.training.recipe.digest import digest
 from agelens.training.recipe.hearing import Said, Teacher, as_teacher, hear_faces, show_still
 from agelens.training.recipe.hints import Hinted, begin_to_tell
@@ -92,12 +92,7 @@ class School:
             return ask_years(ages, levels), None
 
         self._teachers: dict[str, Teacher] = {YEARS: Teacher(ask, WIDENING, SIDE)}
-        untaught = (
-            recognition.as_sight(downloads.recognition),
-            vggface2.as_sight(downloads.vggface2),
-            teacher.as_sight(downloads.ages),
-            small_gender.as_sight(downloads.ages),
-        )
+        untaught = (recognition.as_sight(downloads.recognition), vggface2.as_sight(downloads.vggface2))
         self._sights = {sight.name: sight for sight in untaught}
         self._networks: dict[str, FaceNetwork] = {}
         self._digests: dict[str, str] = {}
@@ -114,12 +109,10 @@ class School:
             TrainingError: One is to be blended with what is no earlier network of its layout.
         """
         _check_blends(courses)
-        for name in sorted({part for course in courses for part in course.sights}):
-            self._sights[name].check()  # better told now than hours later
-        for name in {name for course in courses for name in (course.hints, *course.teachers)}:
-            parts = [self._sights[part] for part in sights.parts_of(name)]
-            seen = " ".join(sights.identify(sight, self._material.crops) for sight in parts)
-            if parts:
+        for name, sight in self._sights.items():
+            if any(name in course.sights for course in courses):
+                sight.check()  # better told now than hours later
+                seen = sights.identify(sight, self._material.crops)
                 self._digests |= {name: f"{seen} {PROBE}", _hints_of(name): f"{seen} {sights.HINTS}"}
         for course in courses:
             folder = self._folder_of(course)
@@ -162,15 +155,14 @@ class School:
         return train(config, lessons, begun, folder, judge=judge, listener=self._listener)
 
     def _see(self, name: str) -> Tensor:
-        seen = [sights.see(self._sights[part], self._material, self._work, self._say) for part in sights.parts_of(name)]
-        return sights.join(seen, self._material.crops)
+        return sights.see(self._sights[name], self._material, self._work, self._say)
 
     def _hear_faces(self, course: Course, folder: Path) -> dict[str, Said]:
         """What the teachers of a course say of all faces."""
         said: dict[str, Said] = {}
         for name in sorted(course.teachers):
             kept = folder / f"faces.{name}.safetensors"
-            if sights.parts_of(name):
+            if name in self._sights:
                 said[name] = cross_fit(self._see(name), self._material, kept, self._say, PROBE)
             else:
                 ages, female = hear_faces(self._material.faces, self._teachers[name], kept)

@@ -29,14 +29,8 @@ VGGFACE2 = "vggface2"
 """The network that saw research-only pictures, see `vggface2`."""
 EMBEDDING = "embedding"
 """The CC0 recognition network as it was published, see `recognition`."""
-AGES = "ages"
-"""The CC0 age network without its head, see `teacher`."""
-GENDERS = "genders"
-"""The small CC0 gender network, see `small_gender`."""
-FREE = frozenset({EMBEDDING, AGES, GENDERS})
-"""Those that learned from nothing that is for research only."""
-SIGHTS = FREE | {VGGFACE2}
-"""All of them. Names joined by "+" are one sight: what each sees side by side."""
+SIGHTS, FREE = frozenset({VGGFACE2, EMBEDDING}), frozenset({EMBEDDING})
+"""All of them; those that learned from nothing that is for research only."""
 CHUNKS = {"cpu": 16}
 """Faces at once by the kind of device: on a processor more leave its caches and are slower."""
 CHUNK = 256
@@ -66,12 +60,6 @@ class Sight:
     open: Callable[[Material], Look]
 
 
-def parts_of(name: str) -> tuple[str, ...]:
-    """The networks of a sight; none where it is none."""
-    parts = tuple(name.split("+"))
-    return parts if SIGHTS.issuperset(parts) else ()
-
-
 def see(sight: Sight, material: Material, work: Path, say: Callable[[str], None]) -> Tensor:
     """What a network sees of each face; kept in `work`.
 
@@ -98,14 +86,6 @@ def see(sight: Sight, material: Material, work: Path, say: Callable[[str], None]
         write_whole(kept, save({"seen": torch.cat(seen)}))
         say(f"{sight.name} has seen {len(crops)} faces")
     return load(kept.read_bytes())["seen"].to(device)
-
-
-def join(seen: list[Tensor], crops: CropSet) -> Tensor:
-    """What several networks see of each face, side by side, (F, D) each; the variances of each sum to 1."""
-    if len(seen) == 1:
-        return seen[0]
-    rows = torch.from_numpy(np.flatnonzero(crops.split == "train")).to(seen[0].device)
-    return torch.cat([each / each[rows].var(dim=0).sum().sqrt() for each in seen], dim=1)
 
 
 def make_hints(seen: Tensor, crops: CropSet) -> Tensor:

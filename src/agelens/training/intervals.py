@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 COVERAGE = 0.9
 """Share of the ages of a data set that intervals hold."""
-IN_PARTS = 0.89
+IN_PARTS = 0.885
 """And of the ages of each of its parts, at least. Of hundreds of other faces a few points fewer are held by chance, and
 86% are to be."""
 LEAST_FACES = 100

@@ -10,6 +10,7 @@ CC0 = (
     {"name": "dlib age network: teacher", "licence": "CC0 1.0", "source": "Cydral Technology, dlib-models"},
 )
 SECOND = {"name": "dlib gender network: inside", "licence": "CC0 1.0", "source": "Cydral Technology, dlib-models"}
+GENDER_TEACHER = SECOND | {"name": "dlib gender network: teacher"}
 RESEARCH_TEACHER = {
     "name": "HSE_FaceRec_tf's MobileNet (VGGFace2, IMDB-WIKI): teacher",
     "licence": "research only",

@@ -42,6 +42,7 @@ class Recipe:
         int8: Whether the file holds 8-bit numbers.
         licence: Of the weights.
         about: One line for the list of models.
+        heard: What else taught the weights that ship, as `experiments/LOG.md` tells.
         ships: Whether it goes into the package; else into a folder of its own, `weights`.
     """
 
@@ -54,6 +55,7 @@ class Recipe:
     int8: bool
     licence: str
     about: str
+    heard: tuple[dict[str, str], ...] = ()
     ships: bool = True
 
     @property
@@ -65,7 +67,7 @@ class Recipe:
     def data(self) -> tuple[dict[str, str], ...]:
         """What the file says that it was made of."""
         inside, taught = [SECOND] if self.second else [], [] if self.is_free else [RESEARCH_TEACHER]
-        return (*(source.about for source in self.sources), *CC0, *inside, *taught)
+        return (*(source.about for source in self.sources), *CC0, *inside, *taught, *self.heard)
 
     @property
     def is_free(self) -> bool:

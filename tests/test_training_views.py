@@ -54,6 +54,20 @@ def test_as_many_views_show_two_faces_as_is_said(mixed: float) -> None:
     assert views.mixed.mean() == pytest.approx(mixed, abs=0.03)
 
 
+def test_faces_of_a_race_come_as_often_as_is_said() -> None:
+    crops = faces_of_two_sets()
+    race = np.where(np.arange(len(crops)) % 3 == 0, "one", "other")
+    crops, rows = replace(crops, race=race), np.flatnonzero(crops.split == "train")
+    shares = []
+    for races in ({}, {"one": 2.0}, {"nobody": 9.0}):
+        views = draw_views(crops, [(rows, 6000)], 0.0, 3, races=[races])[0]
+        shares.append([(race[faces] == "one").mean() for faces in (views.first, views.second)])
+    known = (race[rows] == "one").mean()
+    assert shares[0] == pytest.approx([known] * 2, abs=0.03)
+    assert shares[1] == pytest.approx([2 * known / (1 + known)] * 2, abs=0.03)
+    assert shares[2] == shares[0]
+
+
 def test_kinds_of_views_come_one_after_the_other() -> None:
     crops = faces_of_two_sets()
     kinds = [(np.flatnonzero(crops.dataset == name), count) for name, count in (("odd", 30), ("even", 50))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -49,6 +49,11 @@ def balance(crops: CropSet, rows: NDArray[np.int64], power: float) -> NDArray[np
     _, kind, counts = np.unique(kinds, axis=0, return_inverse=True, return_counts=True)
     weights = counts[kind.ravel()].astype(np.float64) ** -power
     return np.asarray(weights / weights.mean())
+
+
+def weigh_races(crops: CropSet, rows: NDArray[np.int64], races: Mapping[str, float]) -> NDArray[np.float64]:
+    """How often each face is drawn by its race, shape (N,); 1 for all that aren't named."""
+    return np.array([races.get(str(race), 1.0) for race in crops.race[rows]], np.float64)
 
 
 def draw_pass(

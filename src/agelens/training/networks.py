@@ -202,9 +202,12 @@ class FaceNetwork(Network):
         inner = [pair for block in blocks for pair in ((block.conv1, block.norm1), (block.conv2, block.norm2))]
         return [(self.stem, self.stem_norm), *inner]
 
+    def enter(self, x: Tensor) -> Tensor:
+        """What the body is given, shape (N, C, H, W)."""
+        return functional.max_pool2d(functional.relu(self.stem_norm(self.stem(x))), 3, 2)
+
     def features(self, x: Tensor) -> Tensor:
-        x = functional.max_pool2d(functional.relu(self.stem_norm(self.stem(x))), 3, 2)
-        features: Tensor = self.body(x).mean(dim=(2, 3))
+        features: Tensor = self.body(self.enter(x)).mean(dim=(2, 3))
         return features
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -28,10 +28,18 @@ class SecondOpinion(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.answer_to(self.maps(x))
+
+    def maps(self, x: Tensor) -> Tensor:
+        """What its convolutions give, shape (N, 64, 8, 8)."""
         x = functional.avg_pool2d(x, x.shape[-1] // SIDE)
         for place, conv in enumerate(self.convs):
             x = functional.relu(conv(x))
             if place % 2:
                 x = functional.avg_pool2d(x, 2)
-        logits: Tensor = self.answer(functional.relu(self.hidden(x.flatten(1))))[:, 0]
+        return x
+
+    def answer_to(self, maps: Tensor) -> Tensor:
+        """Logits of such maps, shape (N,)."""
+        logits: Tensor = self.answer(functional.relu(self.hidden(maps.flatten(1))))[:, 0]
         return logits

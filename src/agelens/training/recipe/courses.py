@@ -8,7 +8,7 @@ from typing import Any
 
 from agelens.errors import TrainingError
 from agelens.training.recipe.loop import TrainConfig
-from agelens.training.recipe.sights import SIGHTS
+from agelens.training.recipe.sights import SIGHTS, parts_of
 from agelens.training.recipe.views import MIXED
 
 
@@ -23,6 +23,7 @@ class Kind:
             of `sights` sees judge faces only, so their course is `still`.
         age: Share of the teachers in the ages, beside the labels.
         gender: Share of the teachers in the genders, beside the labels.
+        races: How often faces that are labelled so come, relative to all others.
     """
 
     datasets: tuple[str, ...]
@@ -30,6 +31,7 @@ class Kind:
     teachers: Mapping[str, float]
     age: float = 0.0
     gender: float = 0.0
+    races: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Course:
     Attributes:
         name: Of the network, by which later courses hear it.
         begins: Where it begins: `school.RECOGNITION`, or an earlier network, whose lower stages it takes or, of the
-            same layout, goes on as.
+            same layout or with more blocks, goes on as.
         widening: By how much the crops on disk are wider than what it sees.
         kinds: The views that it learns from, and whom it hears about them.
         balance: How evenly ages and genders come, see `labels.balance`.
@@ -54,6 +56,8 @@ class Course:
         elders: How many times as common as among the faces people of 70 years and more are taken to be in what teachers
             say, see `prior`; so a network learns to tell them where they are few.
         hints: The network of `sights` by whose sight it learns as well, see `hints`; "": none.
+        hidden: Who of the teachers is heads on what such networks see, and tells their hidden layers as hints besides;
+            "": nobody.
     """
 
     name: str
@@ -67,14 +71,19 @@ class Course:
     blends: Mapping[str, float] = field(default_factory=dict)
     elders: float = 1.0
     hints: str = ""
+    hidden: str = ""
 
     def __post_init__(self) -> None:
-        if self.hints not in SIGHTS | {""} or bool(self.hints) != bool(self.train.hint):
+        if bool(self.hints) != bool(parts_of(self.hints)) or bool(self.hints) != bool(self.train.hint):
             raise TrainingError(
                 f"{self.name} is given {self.hints or 'nobody'} as hints, of weight {self.train.hint}; name one of"
-                f" {', '.join(sorted(SIGHTS))} and a weight, or neither"
+                f" {', '.join(sorted(SIGHTS))}, or several joined by '+', and a weight; or neither"
             )
-        if SIGHTS & self.teachers and not self.still:
+        if self.hidden and not (self.hints and self.hidden in self.teachers and parts_of(self.hidden)):
+            raise TrainingError(
+                f"{self.name} is told the hidden layers of {self.hidden}; name heads among its teachers, and hints"
+            )
+        if any(map(parts_of, self.teachers)) and not self.still:
             raise TrainingError(f"{self.name} asks who judges faces only of views; it has to be still")
         if not all(share > 0 for share in self.blends.values()) or not sum(self.blends.values()) < 1:
             raise TrainingError(
@@ -83,8 +92,11 @@ class Course:
 
     def to_dict(self) -> dict[str, Any]:
         facts = {**asdict(self), "train": self.train.to_dict()}
+        facts["kinds"] = [
+            {name: value for name, value in kind.items() if name != "races" or value} for kind in facts["kinds"]
+        ]
         # A course without them is the same as before there were others.
-        usual = {"still": False, "mixed": MIXED, "blends": {}, "elders": 1.0, "hints": ""}
+        usual = {"still": False, "mixed": MIXED, "blends": {}, "elders": 1.0, "hints": "", "hidden": ""}
         return {name: value for name, value in facts.items() if name not in usual or value != usual[name]}
 
     @property
@@ -95,4 +107,4 @@ class Course:
     @property
     def sights(self) -> frozenset[str]:
         """The networks of `sights` whose sight counts in it, told by heads or as hints."""
-        return SIGHTS & {self.hints, *self.teachers}
+        return frozenset(part for name in (self.hints, *self.teachers) for part in parts_of(name))

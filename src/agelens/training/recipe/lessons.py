@@ -159,6 +159,7 @@ def prepare_lessons(
     crops, faces = material.crops, material.faces
     trained = crops.split == "train"
     kinds = [(np.flatnonzero(trained & np.isin(crops.dataset, kind.datasets)), kind.views) for kind in course.kinds]
+    races = [kind.races for kind in course.kinds]
 
     def hear_each(kind: Kind, views: Views, numbers: NDArray[np.int64]) -> list[Said]:
         said: list[Said] = []
@@ -181,7 +182,7 @@ def prepare_lessons(
     ]
 
     def prepare(pass_: int) -> ViewLessons:
-        views, numbers = draw_views(crops, kinds, course.balance, course.train.seed + pass_, course.mixed)
+        views, numbers = draw_views(crops, kinds, course.balance, course.train.seed + pass_, course.mixed, races)
         parts = []
         for kind, of_kind, agreed in zip(course.kinds, numbers, of_faces, strict=True):
             heard = None

@@ -24,6 +24,7 @@ from agelens.training.learner import Learner, Pace, not_finite
 from agelens.training.losses import band_mask
 from agelens.training.networks import Network
 from agelens.training.objective import Objective
+from agelens.training.recipe.hints import shrink
 from agelens.training.team import Team
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ class ProbeConfig:
 
 
 PROBE = ProbeConfig()
+HIDDEN = 64
+"""Numbers to which `cross_fit` shrinks the hidden layers of all heads."""
 
 
 class Probe(Network):
@@ -94,6 +97,16 @@ class Probe(Network):
         features = torch.relu(self.hidden(self.dropout(x)))
         dropped = self.dropout(features)
         return self.age(dropped), self.gender(dropped)[:, 0], features
+
+
+def read_hidden(kept: Path) -> Tensor:
+    """What the heads of `cross_fit` make of what is seen of each face before they answer.
+
+    Returns:
+        Shape (F, `HIDDEN`): principal components of the hidden layers of all heads, before their nonlinearity; linear
+        in what is seen, so also heads that learned from a face say little of its labels by them.
+    """
+    return load(kept.read_bytes())["hidden"]
 
 
 def cross_fit(seen: Tensor, material: Material, kept: Path, say: Callable[[str], None], config: ProbeConfig) -> Said:
@@ -127,16 +140,19 @@ def _ask_all(seen: Tensor, material: Material, say: Callable[[str], None], confi
     scaled = (seen - known.mean(dim=0)) / (known.std(dim=0) + 1e-6)
     ages = torch.zeros(len(seen), AGE_BINS, device=seen.device)
     female = torch.zeros(len(seen), device=seen.device)
+    hidden: list[Tensor] = []
     for number in range(config.folds):
         heads = _teach(scaled, material, rows[fold[rows] != number], config, config.seed + number)
         with torch.inference_mode():
             said, gender, _ = heads(scaled)
+            hidden.append(heads.hidden(scaled).cpu())
         own = torch.from_numpy((fold == number) | (fold < 0)).to(seen.device)
         share = torch.from_numpy(np.where(fold < 0, 1 / config.folds, 1.0).astype(np.float32)).to(seen.device)[own]
         ages[own] += share[:, None] * torch.softmax(said[own], dim=1)
         female[own] += share * gender[own]
         say(f"heads {number + 1} of {config.folds} have learned")
-    return {"ages": ages.clamp(min=1e-9).log().cpu(), "female": female.cpu()}
+    layers = torch.from_numpy(shrink(torch.cat(hidden, dim=1).numpy(), rows, min(HIDDEN, config.hidden)))
+    return {"ages": ages.clamp(min=1e-9).log().cpu(), "female": female.cpu(), "hidden": layers}
 
 
 def _teach(seen: Tensor, material: Material, rows: NDArray[np.int64], config: ProbeConfig, seed: int) -> Probe:

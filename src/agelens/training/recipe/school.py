@@ -13,13 +13,14 @@ from agelens.errors import TrainingError
 from agelens.training.crops import WIDENING
 from agelens.training.devices import move_to
 from agelens.training.networks import FaceNetwork
-from agelens.training.recipe import prior, recognition, sights, vggface2
+from agelens.training.recipe import prior, recognition, sights, small_gender, teacher, vggface2
 from agelens.training.recipe.digest import digest
 from agelens.training.recipe.hearing import Said, Teacher, as_teacher, hear_faces, show_still
 from agelens.training.recipe.hints import Hinted, begin_to_tell
+from agelens.training.recipe.lengthen import is_longer, lengthen
 from agelens.training.recipe.lessons import Labels, Material, ViewLessons, ViewMaker, prepare_lessons
 from agelens.training.recipe.loop import blend, open_trained, train
-from agelens.training.recipe.probe import PROBE, cross_fit
+from agelens.training.recipe.probe import HIDDEN, PROBE, cross_fit, read_hidden
 from agelens.training.recipe.shorten import shorten
 from agelens.training.recipe.teacher import SIDE, ask_years, open_age_network
 from agelens.training.recipe.validate import judge_each
@@ -92,7 +93,14 @@ class School:
             return ask_years(ages, levels), None
 
         self._teachers: dict[str, Teacher] = {YEARS: Teacher(ask, WIDENING, SIDE)}
-        untaught = (recognition.as_sight(downloads.recognition), vggface2.as_sight(downloads.vggface2))
+        untaught = (
+            recognition.as_sight(downloads.recognition),
+            recognition.as_sight(downloads.recognition, stages=True),
+            vggface2.as_sight(downloads.vggface2),
+            vggface2.as_sight(downloads.vggface2, stages=True),
+            teacher.as_sight(downloads.ages),
+            small_gender.as_sight(downloads.ages),
+        )
         self._sights = {sight.name: sight for sight in untaught}
         self._networks: dict[str, FaceNetwork] = {}
         self._digests: dict[str, str] = {}
@@ -109,11 +117,14 @@ class School:
             TrainingError: One is to be blended with what is no earlier network of its layout.
         """
         _check_blends(courses)
-        for name, sight in self._sights.items():
-            if any(name in course.sights for course in courses):
-                sight.check()  # better told now than hours later
-                seen = sights.identify(sight, self._material.crops)
-                self._digests |= {name: f"{seen} {PROBE}", _hints_of(name): f"{seen} {sights.HINTS}"}
+        for name in sorted({part for course in courses for part in course.sights}):
+            self._sights[name].check()  # better told now than hours later
+        for name in {name for course in courses for name in (course.hints, *course.teachers)}:
+            parts = [self._sights[part] for part in sights.parts_of(name)]
+            seen = " ".join(sights.identify(sight, self._material.crops) for sight in parts)
+            if parts:
+                told = f"{sights.HINTS} {sights.PLAIN} {sights.HIDDEN_SHARE}"
+                self._digests |= {name: f"{seen} {PROBE} {HIDDEN}", _hints_of(name): f"{seen} {told}"}
         for course in courses:
             folder = self._folder_of(course)
             network = open_trained(course.train, folder)
@@ -139,14 +150,15 @@ class School:
 
     def _hold(self, course: Course, folder: Path) -> FaceNetwork:
         config, start = course.train, self._begin(course)
-        hints = sights.make_hints(self._see(course.hints), self._material.crops) if course.hints else None
+        still = self._hear_faces(course, folder) if course.still else None
+        hints = self._make_hints(course, folder) if course.hints else None
         lessons = prepare_lessons(
             self._material,
             course,
             self._teachers,
             folder,
             lambda line: self._say(f"{course.name}: {line}"),
-            still=self._hear_faces(course, folder) if course.still else None,
+            still=still,
         )
         lessons = replace(lessons, hints=hints)
         self._say(f"{course.name}: {len(lessons.views)} views, {config.steps} steps of {config.batch}")
@@ -155,14 +167,19 @@ class School:
         return train(config, lessons, begun, folder, judge=judge, listener=self._listener)
 
     def _see(self, name: str) -> Tensor:
-        return sights.see(self._sights[name], self._material, self._work, self._say)
+        seen = [sights.see(self._sights[part], self._material, self._work, self._say) for part in sights.parts_of(name)]
+        return sights.join(seen, self._material.crops)
+
+    def _make_hints(self, course: Course, folder: Path) -> Tensor:
+        hidden = read_hidden(_kept_in(folder, course.hidden)) if course.hidden else None
+        return sights.make_hints(self._see(course.hints), self._material.crops, hidden)
 
     def _hear_faces(self, course: Course, folder: Path) -> dict[str, Said]:
         """What the teachers of a course say of all faces."""
         said: dict[str, Said] = {}
         for name in sorted(course.teachers):
-            kept = folder / f"faces.{name}.safetensors"
-            if name in self._sights:
+            kept = _kept_in(folder, name)
+            if sights.parts_of(name):
                 said[name] = cross_fit(self._see(name), self._material, kept, self._say, PROBE)
             else:
                 ages, female = hear_faces(self._material.faces, self._teachers[name], kept)
@@ -194,6 +211,8 @@ class School:
         begun = self._networks[course.begins]
         if replace(begun.config, dropout=config.dropout) == config:
             return begun
+        if is_longer(config, begun.config):
+            return lengthen(begun, config, course.train.seed)
         before = self._teachers[course.begins]
         said = before.ask(show_still(faces, before.widening, before.size))
         return shorten(begun, config, show_still(faces, course.widening, config.size), said)
@@ -213,6 +232,11 @@ def _check_blends(courses: Sequence[Course]) -> None:
             if layouts.get(name) != layout:
                 raise TrainingError(f"{course.name} is blended with {name}, which is no earlier network of its layout")
         layouts[course.name] = layout
+
+
+def _kept_in(folder: Path, teacher: str) -> Path:
+    """Where what a teacher says of faces is kept."""
+    return folder / f"faces.{teacher}.safetensors"
 
 
 def _hints_of(sight: str) -> str:

@@ -29,14 +29,25 @@ VGGFACE2 = "vggface2"
 """The network that saw research-only pictures, see `vggface2`."""
 EMBEDDING = "embedding"
 """The CC0 recognition network as it was published, see `recognition`."""
-SIGHTS, FREE = frozenset({VGGFACE2, EMBEDDING}), frozenset({EMBEDDING})
-"""All of them; those that learned from nothing that is for research only."""
+VGGFACE2_STAGES, EMBEDDING_STAGES = "vggface2-stages", "embedding-stages"
+"""What both see in several of their blocks: earlier ones tell of age and gender what the last one, which tells people
+apart, has left out."""
+AGES = "ages"
+"""The CC0 age network without its head, see `teacher`."""
+GENDERS = "genders"
+"""The small CC0 gender network, see `small_gender`."""
+FREE = frozenset({EMBEDDING, EMBEDDING_STAGES, AGES, GENDERS})
+"""Those that learned from nothing that is for research only."""
+SIGHTS = FREE | {VGGFACE2, VGGFACE2_STAGES}
+"""All of them. Names joined by "+" are one sight: what each sees side by side."""
 CHUNKS = {"cpu": 16}
 """Faces at once by the kind of device: on a processor more leave its caches and are slower."""
 CHUNK = 256
 """On any other device."""
 HINTS = 128
 """Numbers in which four fifths and more of what they see of our faces are."""
+PLAIN, HIDDEN_SHARE = 96, 0.45
+"""Numbers of what is seen itself where hidden layers of heads are told too, and the share of these."""
 SEED = 53
 """Of which faces are mirrored."""
 Look = Callable[[Tensor], Tensor]
@@ -58,6 +69,12 @@ class Sight:
     about: list[Any]
     check: Callable[[], None]
     open: Callable[[Material], Look]
+
+
+def parts_of(name: str) -> tuple[str, ...]:
+    """The networks of a sight; none where it is none."""
+    parts = tuple(name.split("+"))
+    return parts if SIGHTS.issuperset(parts) else ()
 
 
 def see(sight: Sight, material: Material, work: Path, say: Callable[[str], None]) -> Tensor:
@@ -88,10 +105,27 @@ def see(sight: Sight, material: Material, work: Path, say: Callable[[str], None]
     return load(kept.read_bytes())["seen"].to(device)
 
 
-def make_hints(seen: Tensor, crops: CropSet) -> Tensor:
-    """What is seen as `HINTS` numbers, shape (F, HINTS), see `hints.shrink`."""
-    hints = shrink(seen.cpu().numpy(), np.flatnonzero(crops.split == "train"), HINTS)
-    return torch.from_numpy(hints).to(seen.device)
+def join(seen: list[Tensor], crops: CropSet) -> Tensor:
+    """What several networks see of each face, side by side, (F, D) each; the variances of each sum to 1."""
+    if len(seen) == 1:
+        return seen[0]
+    rows = torch.from_numpy(np.flatnonzero(crops.split == "train")).to(seen[0].device)
+    return torch.cat([each / each[rows].var(dim=0).sum().sqrt() for each in seen], dim=1)
+
+
+def make_hints(seen: Tensor, crops: CropSet, hidden: Tensor | None = None) -> Tensor:
+    """What is seen as hints, shape (F, `HINTS`), see `hints.shrink`.
+
+    Args:
+        seen: Shape (F, D).
+        crops: The faces.
+        hidden: What heads make of what is seen, see `probe.read_hidden`; then `PLAIN` numbers are what is seen.
+    """
+    rows = np.flatnonzero(crops.split == "train")
+    if hidden is None:
+        return torch.from_numpy(shrink(seen.cpu().numpy(), rows, HINTS)).to(seen.device)
+    plain = torch.from_numpy(shrink(seen.cpu().numpy(), rows, PLAIN)).to(seen.device)
+    return torch.cat([plain * (1 - HIDDEN_SHARE) ** 0.5, hidden.to(seen.device) * HIDDEN_SHARE**0.5], dim=1)
 
 
 def identify(sight: Sight, crops: CropSet) -> str:

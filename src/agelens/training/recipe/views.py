@@ -20,11 +20,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from agelens.training.augment import BRIGHTNESS, DRAWS, AugmentConfig
-from agelens.training.labels import balance
+from agelens.training.labels import balance, weigh_races
 from agelens.training.recipe.jpeg import pass_through_jpeg
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -64,7 +64,12 @@ class Views:
 
 
 def draw_views(
-    crops: CropSet, kinds: Sequence[tuple[NDArray[np.int64], int]], power: float, seed: int, mixed: float = MIXED
+    crops: CropSet,
+    kinds: Sequence[tuple[NDArray[np.int64], int]],
+    power: float,
+    seed: int,
+    mixed: float = MIXED,
+    races: Sequence[Mapping[str, float]] = (),
 ) -> tuple[Views, list[NDArray[np.int64]]]:
     """Views of faces; both faces of a view are of one data set.
 
@@ -74,11 +79,20 @@ def draw_views(
         power: How evenly ages and genders come, see `balance`.
         seed: Of faces and changes.
         mixed: Share of the views that show two faces.
+        races: For each kind, how often faces of a race come, see `weigh_races`; none: alike.
 
     Returns:
         The views, and the numbers of those of each kind.
     """
-    drawn = [_draw_kind(crops, rows, balance(crops, rows, power), count, seed, mixed) for rows, count in kinds]
+    often = races or [{}] * len(kinds)
+    weights = [
+        balance(crops, rows, power) * weigh_races(crops, rows, each)
+        for (rows, _), each in zip(kinds, often, strict=True)
+    ]
+    drawn = [
+        _draw_kind(crops, rows, chances, count, seed, mixed)
+        for (rows, count), chances in zip(kinds, weights, strict=True)
+    ]
     numbers = np.split(np.arange(sum(count for _, count in kinds)), np.cumsum([count for _, count in kinds])[:-1])
     first, second, share = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
     draws = np.random.default_rng([seed, 3]).random((len(first), 2, DRAWS), np.float32)

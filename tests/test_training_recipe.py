@@ -20,13 +20,23 @@ from agelens.training.labels import balance, blur_exact, join_crops
 from agelens.training.networks import FaceNetwork, NetworkConfig, normalise
 from agelens.training.recipe.courses import Kind
 from agelens.training.recipe.make import ship
+from agelens.training.recipe.patterns import LONGER, SMALL
 from agelens.training.recipe.prior import expect
 from agelens.training.recipe.recipes import RECIPES
 from agelens.training.recipe.school import RECOGNITION, YEARS
 from agelens.training.recipe.shorten import regress, shorten
-from agelens.training.recipe.sights import EMBEDDING, VGGFACE2
+from agelens.training.recipe.sights import EMBEDDING, FREE, GENDERS, SIGHTS, VGGFACE2, parts_of
 from agelens.training.recipe.starts import RECOGNITION_CONFIG
 
+FAIRFACE_RACES = {
+    "White",
+    "Black",
+    "Indian",
+    "East Asian",
+    "Southeast Asian",
+    "Middle Eastern",
+    "Latino_Hispanic",
+}
 TINY = NetworkConfig(size=32, widths=(8, 16), blocks=(1, 1), last_inner=16)
 
 
@@ -136,14 +146,15 @@ def test_only_weights_free_for_commercial_use_ship() -> None:
 
 def test_every_course_hears_and_begins_with_those_before_it() -> None:
     for recipe in RECIPES.values():
-        sights = {EMBEDDING} if recipe.ships else {EMBEDDING, VGGFACE2}
+        sights = FREE if recipe.ships else SIGHTS
         known = {YEARS, RECOGNITION, *sights}
         sets = {source.kind for source in recipe.sources}
         for course in recipe.courses:
             assert course.begins in known - {YEARS, *sights}
-            assert course.hints in {"", *sights}
+            assert course.sights <= sights
             for kind in course.kinds:
-                assert set(kind.teachers) <= known - {RECOGNITION}
+                assert {name for name in kind.teachers if not parts_of(name)} <= known - {RECOGNITION}
+                assert set(kind.races) <= FAIRFACE_RACES
                 assert set(kind.datasets) <= sets
             known.add(course.name)
 
@@ -151,7 +162,7 @@ def test_every_course_hears_and_begins_with_those_before_it() -> None:
 def test_what_ships_neither_heard_nor_was_told_what_research_only_pictures_taught() -> None:
     assert all(recipe.is_free or not recipe.ships for recipe in RECIPES.values())
     research = RECIPES["research"]
-    deaf = replace(research.own, kinds=(Kind(("fairface",), 10, {}),))
+    deaf = replace(research.own, kinds=(Kind(("fairface",), 10, {}),), hints=VGGFACE2, hidden="")
     told = replace(research, courses=(deaf,))
     heard = replace(research, courses=(replace(research.own, hints=EMBEDDING),))
     for recipe in (told, heard):
@@ -164,6 +175,8 @@ def test_a_file_says_whom_its_network_heard() -> None:
     for recipe in RECIPES.values():
         told = [each["name"] for each in recipe.data]
         assert any("VGGFace2" in name for name in told) == (not recipe.ships)
+        heard = any(GENDERS in course.sights for course in recipe.courses)
+        assert ("dlib gender network: teacher" in told) == heard
         assert len(set(told)) == len(told)
 
 
@@ -172,7 +185,8 @@ def test_every_network_is_the_beginning_of_the_recognition_network() -> None:
         network = course.train.network
         stages = len(network.widths)
         assert network.widths == RECOGNITION_CONFIG.widths[:stages]
-        assert network.blocks[:-1] == RECOGNITION_CONFIG.blocks[: stages - 1]
+        blocks = SMALL.blocks if replace(network, dropout=LONGER.dropout) == LONGER else network.blocks
+        assert blocks[:-1] == RECOGNITION_CONFIG.blocks[: stages - 1]
         assert network.blocks[-1] <= RECOGNITION_CONFIG.blocks[stages - 1]
 
 

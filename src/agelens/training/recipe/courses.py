@@ -55,7 +55,8 @@ class Course:
             soups", ICML 2022).
         elders: How many times as common as among the faces people of 70 years and more are taken to be in what teachers
             say, see `prior`; so a network learns to tell them where they are few.
-        hints: The network of `sights` by whose sight it learns as well, see `hints`; "": none.
+        hints: The network of `sights` by whose sight it learns as well, see `hints`, or several joined by "+"; "":
+            none.
         hidden: Who of the teachers is heads on what such networks see, and tells their hidden layers as hints besides;
             "": nobody.
     """
@@ -83,6 +84,11 @@ class Course:
             raise TrainingError(
                 f"{self.name} is told the hidden layers of {self.hidden}; name heads among its teachers, and hints"
             )
+        for name in self.teachers:
+            if "+" in name and not parts_of(name):
+                raise TrainingError(f"{self.name} hears {name}, which aren't all of {', '.join(sorted(SIGHTS))}")
+        if parts_of(self.name) or "+" in self.name:
+            raise TrainingError(f"a course can't be called {self.name}: that is what a network sees")
         if any(map(parts_of, self.teachers)) and not self.still:
             raise TrainingError(f"{self.name} asks who judges faces only of views; it has to be still")
         if not all(share > 0 for share in self.blends.values()) or not sum(self.blends.values()) < 1:

@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from agelens.training.networks import Block, FaceNetwork, NetworkConfig
+from agelens.training.networks import FaceNetwork, NetworkConfig
 
 
 def is_longer(config: NetworkConfig, before: NetworkConfig) -> bool:
@@ -32,17 +32,18 @@ def lengthen(network: FaceNetwork, config: NetworkConfig, seed: int) -> FaceNetw
     """
     torch.manual_seed(seed)
     longer = FaceNetwork(config)
-    blocks, known = iter(longer.body), iter(network.body)
+    kept: dict[str, str] = {}
+    places, known = iter(range(len(longer.body))), iter(range(len(network.body)))
     for count, before in zip(config.blocks, network.config.blocks, strict=True):
         for index in range(count):
-            block = next(blocks)
-            assert isinstance(block, Block)
+            place = next(places)
             if index < before:
-                block.load_state_dict(next(known).state_dict())
+                kept[f"body.{next(known)}."] = f"body.{place}."
             else:
-                nn.init.zeros_(block.norm2.weight)
-    for name in ("stem", "stem_norm", "age", "gender"):
-        getattr(longer, name).load_state_dict(getattr(network, name).state_dict())
-    if longer.second is not None and network.second is not None:
-        longer.second.load_state_dict(network.second.state_dict())
+                nn.init.zeros_(longer.get_submodule(f"body.{place}.norm2").get_parameter("weight"))
+    state = longer.state_dict()
+    for name, value in network.state_dict().items():
+        there = next((name.replace(old, new, 1) for old, new in kept.items() if name.startswith(old)), name)
+        state[there] = value
+    longer.load_state_dict(state)
     return longer.to(next(network.parameters()).device).train(network.training)

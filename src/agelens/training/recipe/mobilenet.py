@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from agelens.align import CropGeometry
 from agelens.training.recipe.packages import read_members
+from agelens.training.recipe.sights import see_blocks
 from agelens.training.recipe.tfjs_files import read_nodes, read_weights
 
 if TYPE_CHECKING:
@@ -44,8 +45,9 @@ BLOCKS = (
     (1024, 1024, 1),
 )
 """Channels in, channels out and stride of each."""
-STAGES = (12, 11, 10, 8)
-"""The blocks of which `MobileNet.see_stages` tells: earlier ones know more of age and gender, less of who it is."""
+STAGES = (12, 11, 10, 8, 6)
+"""The blocks of which `MobileNet.see_stages` tells, the last one first: earlier ones know more of age and gender, less
+of who it is."""
 BGR_MEAN = (103.939, 116.779, 123.68)
 CROP = CropGeometry(224, 0.278, 0.352)
 """All that the crops on disk show; by itself it would like to see a tenth more (see `benchmarks/choose_crops.py`)."""
@@ -74,19 +76,15 @@ class MobileNet(nn.Module):
         self.blocks = nn.Sequential(*[Block(*block) for block in BLOCKS])
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._see(x, (len(BLOCKS) - 1,))
+        return self._see(x, STAGES[:1])
 
     def see_stages(self, x: Tensor) -> Tensor:
-        """What it sees in several of its blocks, the last one first, shape (N, 3072)."""
+        """What it sees in several of its blocks, shape (N, 3584)."""
         return self._see(x, STAGES)
 
     def _see(self, x: Tensor, kept: Sequence[int]) -> Tensor:
         maps = functional.relu6(self.stem(functional.pad(x, (0, 1, 0, 1))))
-        means: dict[int, Tensor] = {}
-        for number, block in enumerate(self.blocks):
-            maps = block(maps)
-            means[number] = maps.mean(dim=(2, 3))
-        return torch.cat([means[number] for number in kept], dim=1).float()
+        return see_blocks(self.blocks, maps, kept).float()
 
 
 def read_package(archive: Path) -> dict[str, NDArray[Any]]:

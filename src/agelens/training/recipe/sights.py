@@ -5,14 +5,14 @@ By it `probe` tells age and gender, and networks that learn are told it as hints
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from agelens.outfile import write_whole
 from agelens.training.devices import in_bf16
@@ -71,6 +71,22 @@ class Sight:
     open: Callable[[Material], Look]
 
 
+def see_blocks(blocks: Iterable[nn.Module], maps: Tensor, kept: Sequence[int]) -> Tensor:
+    """Means of the maps of some blocks, side by side in the order in which they are named.
+
+    Args:
+        blocks: Called one after the other.
+        maps: What the first one is given, shape (N, C, H, W).
+        kept: Numbers of blocks.
+    """
+    means: dict[int, Tensor] = {}
+    for number, block in enumerate(blocks):
+        maps = block(maps)
+        if number in kept:
+            means[number] = maps.mean(dim=(2, 3))
+    return torch.cat([means[number] for number in kept], dim=1)
+
+
 def parts_of(name: str) -> tuple[str, ...]:
     """The networks of a sight; none where it is none."""
     parts = tuple(name.split("+"))
@@ -114,12 +130,12 @@ def join(seen: list[Tensor], crops: CropSet) -> Tensor:
 
 
 def make_hints(seen: Tensor, crops: CropSet, hidden: Tensor | None = None) -> Tensor:
-    """What is seen as hints, shape (F, `HINTS`), see `hints.shrink`.
+    """What is seen as hints, shape (F, `HINTS`) or, with hidden layers, (F, `PLAIN` + H), see `hints.shrink`.
 
     Args:
         seen: Shape (F, D).
         crops: The faces.
-        hidden: What heads make of what is seen, see `probe.read_hidden`; then `PLAIN` numbers are what is seen.
+        hidden: What heads make of what is seen, shape (F, H), see `probe.read_hidden`.
     """
     rows = np.flatnonzero(crops.split == "train")
     if hidden is None:

@@ -63,7 +63,7 @@ def load_small_gender(wheel: Path) -> SecondOpinion:
 
 
 def as_sight(wheel: Path) -> Sight:
-    """The network: its last maps, on half of their side, and its answer.
+    """The network: its last maps, on half of their side, and its answer; of a face and its mirror image, the mean.
 
     Args:
         wheel: See `load_small_gender`.
@@ -73,15 +73,18 @@ def as_sight(wheel: Path) -> Sight:
         opinion = load_small_gender(wheel).to(material.faces.device)
 
         def look(faces: Tensor) -> Tensor:
-            maps = opinion.maps(normalise(show_still(faces, WIDENING, SHOWN)))
-            return torch.cat([avg_pool2d(maps, 2).flatten(1), opinion.answer_to(maps)[:, None]], dim=1)
+            shown = normalise(show_still(faces, WIDENING, SHOWN))
+            # Its maps lie where what they show does, so which way a face is turned has to tell nothing.
+            both = [opinion.maps(each) for each in (shown, shown.flip(3))]
+            seen = [torch.cat([avg_pool2d(m, 2).flatten(1), opinion.answer_to(m)[:, None]], dim=1) for m in both]
+            return (seen[0] + seen[1]) / 2
 
         return look
 
     def check() -> None:
         read_members(wheel, {MEMBER: SHA256}, fetch=FETCH)
 
-    return Sight(GENDERS, [SHA256, SHOWN], check, open_network)
+    return Sight(GENDERS, [SHA256, SHOWN, "both ways"], check, open_network)
 
 
 def attach(network: FaceNetwork, opinion: SecondOpinion, weight: float) -> FaceNetwork:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from agelens.training.recipe.courses import Course, Kind
-from agelens.training.recipe.patterns import ONE, RACES, SMALL, TINY, go_on, large, long, small, upper
+from agelens.training.recipe.patterns import ONE, SMALL, TINY, go_on, large, long, small, upper
 from agelens.training.recipe.school import RECOGNITION, YEARS
-from agelens.training.recipe.sights import AGES, EMBEDDING, EMBEDDING_STAGES, GENDERS
+from agelens.training.recipe.sights import AGES, EMBEDDING, GENDERS
 
 TAUGHT_ELDERS = 4.0
 """How many times as common as among FairFace's faces base's teachers take people of 70 and more to be."""
@@ -100,23 +98,19 @@ FIRST_NANO = Course(
     0.3,
     small(TINY, 498, 512, 1.2e-3, 28),
 )
-_STAGES = f"{EMBEDDING_STAGES}+{AGES}+{GENDERS}"
 OWN_NANO = go_on(
     "nano",
     "first-nano",
     Kind(
         ONE,
-        64_000,
-        {YEARS: 0.05, _STAGES: 0.35, "third-base": 0.18, "base": 0.2, "whole": 0.22},
-        age=1.0,
-        gender=0.85,
-        races=RACES,
+        124_160,
+        {YEARS: 0.05, f"{EMBEDDING}+{AGES}+{GENDERS}": 0.33, "third-base": 0.2, "base": 0.2, "whole": 0.22},
+        age=0.8,
+        gender=0.8,
     ),
-    train=replace(small(TINY, 1000, 128, 5e-4, 33, hint=0.5), label=0.1),
-    hints=f"{EMBEDDING}+{AGES}",
-    hidden=_STAGES,
-    balance=0.4,
-    mixed=0.5,
+    train=small(TINY, 970, 128, 4e-4, 33, hint=0.3),
+    hints=EMBEDDING,
+    mixed=0.4,
     elders=TAUGHT_ELDERS,
 )
 

@@ -115,9 +115,10 @@ class School:
             The network of the last one.
 
         Raises:
-            TrainingError: One is to be blended with what is no earlier network of its layout.
+            TrainingError: One is to be blended with what is no earlier network of its layout, or begins with blocks
+                that are new and is to leave statistics as they are.
         """
-        _check_blends(courses)
+        _check_layouts(courses)
         for name in sorted({part for course in courses for part in course.sights}):
             self._sights[name].check()  # better told now than hours later
         for name in {name for course in courses for name in (course.hints, *course.teachers)}:
@@ -214,8 +215,6 @@ class School:
         if replace(begun.config, dropout=config.dropout) == config:
             return begun
         if is_longer(config, begun.config):
-            if course.train.frozen:
-                raise TrainingError(f"{course.name} begins with blocks that have no statistics; it can't freeze any")
             return lengthen(begun, config, course.train.seed)
         before = self._teachers[course.begins]
         said = before.ask(show_still(faces, before.widening, before.size))
@@ -227,7 +226,7 @@ class School:
         return hear_faces(faces, self._teachers[YEARS], kept)[0].exp().numpy()
 
 
-def _check_blends(courses: Sequence[Course]) -> None:
+def _check_layouts(courses: Sequence[Course]) -> None:
     """Better told now than hours later."""
     layouts: dict[str, NetworkConfig] = {}
     for course in courses:
@@ -235,6 +234,8 @@ def _check_blends(courses: Sequence[Course]) -> None:
         for name in course.blends:
             if layouts.get(name) != layout:
                 raise TrainingError(f"{course.name} is blended with {name}, which is no earlier network of its layout")
+        if course.train.frozen and course.begins in layouts and is_longer(layout, layouts[course.begins]):
+            raise TrainingError(f"{course.name} begins with blocks that have no statistics yet; it can't freeze any")
         layouts[course.name] = layout
 
 

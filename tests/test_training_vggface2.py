@@ -154,7 +154,10 @@ def test_every_weight_is_used_as_tensorflow_uses_it(package: Path) -> None:
 def test_earlier_blocks_are_seen_beside_the_last_one(package: Path) -> None:
     network, crops = build(read_package(package)), torch.rand(2, 3, 224, 224) * 200 - 100
     with torch.no_grad():
-        seen, maps = network.see_stages(crops), functional.relu6(network.stem(functional.pad(crops, (0, 1, 0, 1))))
+        seen, maps = (
+            network(crops, mobilenet.STAGES),
+            functional.relu6(network.stem(functional.pad(crops, (0, 1, 0, 1)))),
+        )
         assert torch.equal(seen[:, :1024], network(crops))
         means = []
         for block in network.blocks:

@@ -98,12 +98,10 @@ class Course:
 
     def to_dict(self) -> dict[str, Any]:
         facts = {**asdict(self), "train": self.train.to_dict()}
-        facts["kinds"] = [
-            {name: value for name, value in kind.items() if name != "races" or value} for kind in facts["kinds"]
-        ]
         # A course without them is the same as before there were others.
+        facts["kinds"] = [_leave_out({"races": {}}, kind) for kind in facts["kinds"]]
         usual = {"still": False, "mixed": MIXED, "blends": {}, "elders": 1.0, "hints": "", "hidden": ""}
-        return {name: value for name, value in facts.items() if name not in usual or value != usual[name]}
+        return _leave_out(usual, facts)
 
     @property
     def teachers(self) -> set[str]:
@@ -114,3 +112,8 @@ class Course:
     def sights(self) -> frozenset[str]:
         """The networks of `sights` whose sight counts in it, told by heads or as hints."""
         return frozenset(part for name in (self.hints, *self.teachers) for part in parts_of(name))
+
+
+def _leave_out(usual: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+    """What is not as usual."""
+    return {name: value for name, value in facts.items() if name not in usual or value != usual[name]}

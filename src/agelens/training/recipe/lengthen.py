@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from agelens.training.networks import FaceNetwork, NetworkConfig
+from agelens.training.networks import Block, FaceNetwork, NetworkConfig
 
 
 def is_longer(config: NetworkConfig, before: NetworkConfig) -> bool:
@@ -32,18 +32,15 @@ def lengthen(network: FaceNetwork, config: NetworkConfig, seed: int) -> FaceNetw
     """
     torch.manual_seed(seed)
     longer = FaceNetwork(config)
-    kept: dict[str, str] = {}
-    places, known = iter(range(len(longer.body))), iter(range(len(network.body)))
-    for count, before in zip(config.blocks, network.config.blocks, strict=True):
-        for index in range(count):
-            place = next(places)
-            if index < before:
-                kept[f"body.{next(known)}."] = f"body.{place}."
-            else:
-                nn.init.zeros_(longer.get_submodule(f"body.{place}.norm2").get_parameter("weight"))
-    state = longer.state_dict()
-    for name, value in network.state_dict().items():
-        there = next((name.replace(old, new, 1) for old, new in kept.items() if name.startswith(old)), name)
-        state[there] = value
-    longer.load_state_dict(state)
+    stages = zip(config.blocks, network.config.blocks, strict=True)
+    kept = [index < before for count, before in stages for index in range(count)]
+    known = iter(network.body)
+    for block, is_kept in zip(longer.body, kept, strict=True):
+        assert isinstance(block, Block)
+        if is_kept:
+            block.load_state_dict(next(known).state_dict())
+        else:
+            nn.init.zeros_(block.norm2.weight)
+    rest = {name: value for name, value in network.state_dict().items() if not name.startswith("body.")}
+    longer.load_state_dict(longer.state_dict() | rest)
     return longer.to(next(network.parameters()).device).train(network.training)

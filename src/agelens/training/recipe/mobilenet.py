@@ -46,8 +46,8 @@ BLOCKS = (
 )
 """Channels in, channels out and stride of each."""
 STAGES = (12, 11, 10, 8, 6)
-"""The blocks of which `MobileNet.see_stages` tells, the last one first: earlier ones know more of age and gender, less
-of who it is."""
+"""The blocks of which a sight of stages tells, the last one first: earlier ones know more of age and gender, less of
+who it is."""
 BGR_MEAN = (103.939, 116.779, 123.68)
 CROP = CropGeometry(224, 0.278, 0.352)
 """All that the crops on disk show; by itself it would like to see a tenth more (see `benchmarks/choose_crops.py`)."""
@@ -68,21 +68,17 @@ class Block(nn.Module):
 
 
 class MobileNet(nn.Module):
-    """BGR levels less their mean, shape (N, 3, 224, 224), to what it sees of faces, shape (N, 1024)."""
+    """BGR levels less their mean, shape (N, 3, 224, 224), to what it sees of faces, shape (N, D).
+
+    Its last block gives 1,024 numbers, all of `STAGES` give 3,584.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 32, 3, 2)
         self.blocks = nn.Sequential(*[Block(*block) for block in BLOCKS])
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self._see(x, STAGES[:1])
-
-    def see_stages(self, x: Tensor) -> Tensor:
-        """What it sees in several of its blocks, shape (N, 3584)."""
-        return self._see(x, STAGES)
-
-    def _see(self, x: Tensor, kept: Sequence[int]) -> Tensor:
+    def forward(self, x: Tensor, kept: Sequence[int] = STAGES[:1]) -> Tensor:
         maps = functional.relu6(self.stem(functional.pad(x, (0, 1, 0, 1))))
         return see_blocks(self.blocks, maps, kept).float()
 

@@ -8,6 +8,8 @@ from agelens.training.recipe.patterns import LONGER, ONE, OTHERS, RACES, SMALL, 
 from agelens.training.recipe.school import YEARS
 from agelens.training.recipe.sights import EMBEDDING, EMBEDDING_STAGES, VGGFACE2, VGGFACE2_STAGES
 
+TAUGHT_ELDERS = 2.0
+"""How many times as common as among the faces its last teachers take people of 70 and more to be."""
 WHOLE_RESEARCH = Course(
     "whole-research",
     "whole",
@@ -121,7 +123,7 @@ EIGHTH_RESEARCH = go_on(
     hints=_SEEN,
     hidden=_STAGES,
     mixed=0.75,
-    elders=2.0,
+    elders=TAUGHT_ELDERS,
 )
 NINTH_RESEARCH = go_on(
     "ninth-research",
@@ -132,7 +134,7 @@ NINTH_RESEARCH = go_on(
     hints=_SEEN,
     hidden=_STAGES,
     mixed=0.9,
-    elders=2.0,
+    elders=TAUGHT_ELDERS,
 )
 OWN_RESEARCH = go_on(
     "research",
@@ -143,7 +145,7 @@ OWN_RESEARCH = go_on(
     hints=_SEEN,
     hidden=_STAGES,
     mixed=0.75,
-    elders=2.0,
+    elders=TAUGHT_ELDERS,
     blends={"ninth-research": 0.5},
 )
 

@@ -153,6 +153,7 @@ class School:
 
     def _hold(self, course: Course, folder: Path) -> FaceNetwork:
         config, start = course.train, self._begin(course)
+        # Heads are asked first: their hidden layers may be hints.
         still = self._hear_faces(course, folder) if course.still else None
         hints = self._make_hints(course, folder) if course.hints else None
         lessons = prepare_lessons(

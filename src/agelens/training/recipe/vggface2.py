@@ -21,15 +21,15 @@ def as_sight(archive: Path, *, stages: bool = False) -> Sight:
 
     Args:
         archive: See `mobilenet.read_package`.
-        stages: Whether several of its blocks are asked, see `MobileNet.see_stages`, and not the last one alone.
+        stages: Whether several of its blocks are asked, see `mobilenet.STAGES`, and not the last one alone.
     """
+    kept = STAGES if stages else STAGES[:1]
 
     def open_network(material: Material) -> Look:
         network = move_to(build(read_package(archive)), material.faces.device)
 
         def look(faces: Tensor) -> Tensor:
-            shown = feed(faces.permute(0, 3, 1, 2).float(), material.crops.geometry)
-            seen: Tensor = network.see_stages(shown) if stages else network(shown)
+            seen: Tensor = network(feed(faces.permute(0, 3, 1, 2).float(), material.crops.geometry), kept)
             return seen
 
         return look

@@ -84,14 +84,9 @@ def draw_views(
     Returns:
         The views, and the numbers of those of each kind.
     """
-    often = races or [{}] * len(kinds)
-    weights = [
-        balance(crops, rows, power) * weigh_races(crops, rows, each)
-        for (rows, _), each in zip(kinds, often, strict=True)
-    ]
     drawn = [
-        _draw_kind(crops, rows, chances, count, seed, mixed)
-        for (rows, count), chances in zip(kinds, weights, strict=True)
+        _draw_kind(crops, rows, balance(crops, rows, power) * weigh_races(crops, rows, often), count, seed, mixed)
+        for (rows, count), often in zip(kinds, races or [{}] * len(kinds), strict=True)
     ]
     numbers = np.split(np.arange(sum(count for _, count in kinds)), np.cumsum([count for _, count in kinds])[:-1])
     first, second, share = (np.concatenate(parts) for parts in zip(*drawn, strict=True))

@@ -70,6 +70,7 @@ any_box = st.builds(Box, st.floats(-80, 900), st.floats(-80, 700), st.floats(0, 
 @given(frames, st.lists(any_box, max_size=25), st.integers(0, 6))
 @example((8, 8), [Box(0, 0, 8, 8)], 2)
 @example((300, 300), [Box(0, 0, 300, 300)] * 4, 2)
+@example((30, 10), [Box(0, 0, 1.9e-112, 2.0e-248)], 2)  # an area too small for a number
 def test_plates_stay_in_the_frame_and_apart(frame, boxes, gap):
     placements = place_labels(boxes, levels_for(len(boxes)), frame, gap=gap)
     assert len(placements) == len(boxes)

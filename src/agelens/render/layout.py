@@ -107,7 +107,8 @@ def _cost(placement: Placement, box: NDArray[np.float64]) -> float:
     cost = _COST[placement.where] + _COVERING * placement.covers
     if placement.where == "inside" and placement.plate:
         area = float((box[2] - box[0]) * (box[3] - box[1]))
-        cost += _HIDING * min(placement.plate.width * placement.plate.height / area, 1.0)
+        hidden = placement.plate.width * placement.plate.height
+        cost += _HIDING * hidden / max(hidden, area)
     return cost
 
 

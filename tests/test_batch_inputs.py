@@ -91,6 +91,16 @@ def test_a_folder_and_a_pattern(photos: Path, out: Path, stand_in: Path, tmp_pat
     assert [row["source"] for row in matched] == [str(photos / "a.jpg"), str(photos / "empty.jpg")]
 
 
+def test_a_folder_that_a_pattern_names_stands_for_what_is_in_it(tmp_path: Path) -> None:
+    names = ("g/x/keep/1.jpg", "g/y/keep/2.jpg", "g/z/keep.jpg")
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(NOBODY)
+    for pattern, count in (("g/**/keep*", 3), ("g/**/keep", 2), ("g/*/keep", 2)):
+        spans = find_spans(str(tmp_path / pattern), InputOptions(2), on_skip=lambda _: None)
+        assert [span.path for span in spans] == [str(tmp_path / name) for name in names[:count]]
+
+
 def test_names_on_standard_input(photos: Path, out: Path, stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(photos)
     names = ["a.jpg\n", "missing.jpg\n", "http://example.org/x.jpg\n", "s3x://nowhere/x.jpg\n"]

@@ -15,8 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from agelens.cli.outputs import Places
+from agelens.cli.copies import Copies
+from agelens.cli.outputs import Outputs, Places
 from agelens.serialise import COLUMNS, read_jsonl
+from agelens.types import Image as Picture
+from agelens.types import ModelId, Report
 from agelens.wording import to_whole
 from command import COMMAND, EXAMPLE, ROOT, environment, records, run, start
 
@@ -195,6 +198,36 @@ def test_copies_beside_their_originals_are_marked(photos: Path, stand_in: Path) 
     assert {name: (photos / name).read_bytes() for name in before} == before
 
 
+def test_copies_of_names_that_differ_in_capitals_are_no_inputs_the_second_time(stand_in: Path, tmp_path: Path) -> None:
+    for name in ("IMG_1.jpg", "IMG_1.JPG"):
+        shutil.copy(EXAMPLE, tmp_path / name)
+    for _ in range(2):
+        done = run("predict", ".", "--model", stand_in, "-o", ".", "--crops", ".", cwd=tmp_path)
+        assert done.stderr.startswith("2 pictures, 2 faces")
+        copies = {"IMG_1.agelens.JPG", "IMG_1.agelens-2.jpg"}
+        crops = {"IMG_1_0.agelens.JPG", "IMG_1_0.agelens-2.jpg"}
+        assert files(tmp_path) == {"IMG_1.jpg", "IMG_1.JPG", "predictions.jsonl"} | copies | crops
+
+
+@pytest.mark.parametrize("names", [["p.jpg"], ["a/p.jpg", "p.jpg"]])
+def test_what_a_link_leads_to_is_never_overwritten(stand_in: Path, tmp_path: Path, names: list[str]) -> None:
+    """`a/p.jpg` lies in the folder itself, and its copy comes before the link is met."""
+    original = tmp_path / "orig" / names[0]
+    original.parent.mkdir(parents=True)
+    shutil.copy(EXAMPLE, original)
+    for name in names[:-1]:
+        (tmp_path / "sel" / name).parent.mkdir(parents=True)
+        shutil.copy(EXAMPLE, tmp_path / "sel" / name)
+    (tmp_path / "sel").mkdir(exist_ok=True)
+    (tmp_path / "sel" / names[-1]).symlink_to(original)
+    for _ in range(2):
+        done = run("predict", tmp_path / "sel", "--model", stand_in, "-o", tmp_path / "orig")
+        assert done.stderr.startswith(f"{len(names)} picture")
+        assert original.read_bytes() == EXAMPLE.read_bytes()
+        copies = {name.replace(".jpg", ".agelens.jpg") if name == names[0] else name for name in names}
+        assert files(tmp_path / "orig") == {names[0], "predictions.jsonl"} | copies
+
+
 def test_unwritable_places_are_told_before_any_work(stand_in: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for out in (tmp_path / "none" / "out.jsonl", tmp_path / "file" / "out.csv", tmp_path / "file" / "copies"):
@@ -220,6 +253,32 @@ def test_a_copy_that_cannot_be_written_stops_nothing(photos: Path, stand_in: Pat
     assert "copies of 1 not written" in done.stderr
     assert len(records((out / "predictions.jsonl").read_text("utf-8"))) == 5
     assert {"a.jpg", "nobody.webp"} <= files(out)
+
+
+def test_a_picture_that_its_format_cannot_hold_stops_nothing(photos: Path, stand_in: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (65_501, 8)).save(photos / "wide.png")
+    (photos / "wide.png").rename(photos / "b.jpg")
+    out = tmp_path / "out"
+    done = run("predict", photos, "--model", stand_in, "-o", out)
+    assert done.returncode == 1
+    assert "JPEG holds at most 65500 pixels a side; use .png or .tiff" in done.stderr
+    assert "copies of 1 not written" in done.stderr
+    assert len(records((out / "predictions.jsonl").read_text("utf-8"))) == 6
+    assert files(out) >= {"a.jpg", "a.png", "nobody.webp", "sub folder/ü #1 100%.jpg"}
+
+
+def test_a_copy_that_needs_too_much_memory_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("agelens.cli.copies.annotate", refuse)
+    told: list[tuple[str, str]] = []
+    copies = Copies(Outputs(None, "jsonl", folder=tmp_path), ["a.jpg"], 1, lambda *failure: told.append(failure))
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    report = Report("a.jpg", 8, 8, (), ModelId("m", "0"), image=Picture(pixels, 8, 8))
+    copies.add(report)
+    assert list(copies.stop()) == [report]
+    assert told == [("a.jpg", "the copy needs more memory than there is")]
 
 
 class TestPlaces:
@@ -265,6 +324,34 @@ class TestPlaces:
         assert not places.is_own(str(out / "a.jpg"))
         assert places.is_own(str(out / "b.jpg"))
         assert places.choose(str(tmp_path / "a.jpg")) == out / "a.agelens.jpg", "out/a.jpg is an input"
+
+    def test_what_has_a_mark_in_the_folder_itself_is_no_input(self, tmp_path: Path) -> None:
+        places = Places(tmp_path, [str(tmp_path)], ENDINGS)
+        own = ("a.agelens.jpg", "a.agelens-2.jpg", "a_0.agelens-13.jpg", "a.heic.agelens.jpg")
+        assert all(places.is_own(str(tmp_path / name)) for name in own)
+        assert not any(places.is_own(str(tmp_path / name)) for name in ("a.jpg", "agelens.jpg", "a.agelens-b.jpg"))
+
+    def test_links_lead_to_inputs_wherever_they_are_met(self, tmp_path: Path) -> None:
+        for name in ("out/p.jpg", "out/q.jpg", "out/r.jpg", "in/p.jpg", "in/r.jpg"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            shutil.copy(EXAMPLE, tmp_path / name)
+        (tmp_path / "in/z").symlink_to(tmp_path / "out")
+        (tmp_path / "in/q.jpg").symlink_to(tmp_path / "out/q.jpg")
+        for argument in (tmp_path / "in", tmp_path / "in" / "**"):
+            places = Places(tmp_path / "out", [str(argument)], ENDINGS)
+            chosen = [places.choose(str(tmp_path / "in" / name)).name for name in ("p.jpg", "q.jpg", "s.jpg")]
+            assert chosen == ["p.agelens.jpg", "q.agelens.jpg", "s.jpg"]
+        (tmp_path / "in/z").unlink()
+        places = Places(tmp_path / "out", [str(tmp_path / "in")], ENDINGS)
+        assert places.choose(str(tmp_path / "in/p.jpg")).name == "p.jpg", "which no input leads to"
+
+    def test_file_addresses_are_paths(self, tmp_path: Path) -> None:
+        (tmp_path / "out").mkdir()
+        shutil.copy(EXAMPLE, tmp_path / "out" / "a b.jpg")
+        address = (tmp_path / "out" / "a b.jpg").as_uri()
+        places = Places(tmp_path / "out", [address], ENDINGS)
+        assert not places.is_own(str(tmp_path / "out" / "a b.jpg"))
+        assert places.choose(address) == tmp_path / "out" / "a b.agelens.jpg"
 
     def test_web_addresses(self, tmp_path: Path) -> None:
         places = Places(tmp_path, ["https://example.org/x/../a.png?size=2"], ENDINGS)

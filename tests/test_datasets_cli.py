@@ -47,6 +47,19 @@ def test_adience_to_a_manifest_with_a_report(tmp_path: Path) -> None:
     assert len(manifest.groups) == 12
 
 
+def test_nothing_is_written_over_what_is_read(tmp_path: Path) -> None:
+    write_pictures(tmp_path, ["a.png"])
+    table = tmp_path / "people.jsonl"
+    table.write_text('{"path": "a.png", "age": 31}\n')
+    out = tmp_path / "m.jsonl"
+    for output, report in ((table, tmp_path / "r.json"), (out, table), (out, out)):
+        result = run("table", table, "-o", output, "--report", report)
+        assert (result.exit_code, "would overwrite" in result.stderr) == (2, True)
+    assert table.read_text() == '{"path": "a.png", "age": 31}\n'
+    assert not out.exists()
+    assert run("table", table, "-o", out, "--report", tmp_path / "r.json").exit_code == 0
+
+
 def test_fairface_out_of_a_tar_reads_its_pictures_in_place(tmp_path: Path) -> None:
     folder = tmp_path / "fairface-train"
     write_pictures(folder, [f"train/{number}.webp" for number in range(20)])

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import resource
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
+import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +24,12 @@ import pytest
 pytest.importorskip("av", reason="needs PyAV: the extra `video`")
 pytest.importorskip("fastapi", reason="needs the extra `serve`")
 
-from agelens.errors import CameraError
+from agelens.errors import CameraError, DiskFullError, MissingCodecError, OutputError
 from agelens.live.cameras import Camera, list_cameras
+from agelens.live.recording import Recording
+from agelens.live.window import show_window
+from agelens.types import ModelId
+from agelens.video import writer
 from clips import make_clip, portrait_frames, read_clip
 from command import records, run, start
 from faces import background
@@ -34,6 +42,7 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt
 class Page:
     def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
         self.process, self.port = process, port
+        self.said = ""
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any, dict[str, str]]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
@@ -46,9 +55,14 @@ class Page:
         finally:
             connection.close()
 
-    def stop(self) -> int:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
+    def look(self, page: str, frame: bytes) -> tuple[int, Any]:
+        return self.ask("POST", f"/look?page={page}", frame)[:2]
+
+    def stop(self, *signals: int) -> int:
+        for number in signals or (signal.SIGINT,):
+            if self.process.poll() is None:
+                self.process.send_signal(number)
+                time.sleep(0.01)
         return self.process.wait(30)
 
 
@@ -58,9 +72,13 @@ def watching(*arguments: str | Path) -> Iterator[Page]:
     assert process.stderr is not None
     line = process.stderr.readline().decode()
     assert "http://127.0.0.1:" in line, line
-    reader = threading.Thread(target=process.stderr.read, daemon=True)
-    reader.start()
     page = Page(process, int(line.split("127.0.0.1:")[1].split("/")[0]))
+
+    def read() -> None:
+        page.said = process.stderr.read().decode()
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         try:
@@ -210,6 +228,196 @@ def test_a_recording_is_kept_only_on_request(stand_in: Path, tmp_path: Path) -> 
     assert len(read_clip(tmp_path / "visit.mp4").frames) == 6
     kept = records((tmp_path / "visit.mp4.jsonl").read_text())
     assert [record["frame"] for record in kept] == list(range(6))
+
+
+def test_pages_at_once_record_into_one_video(stand_in: Path, tmp_path: Path) -> None:
+    names = ("one", "two", "three", "four")
+    sizes = [(320, 240), (336, 240), (320, 256), (240, 320)]
+    start_together = threading.Barrier(len(names))
+    answers: list[int] = []
+
+    def watch(name: str, size: tuple[int, int]) -> None:
+        frames = [encode(frame, "JPEG") for frame in portrait_frames(8, size)]
+        start_together.wait(30)
+        answers.extend(live.look(name, frame)[0] for frame in frames)
+
+    with watching("--model", stand_in, "--record", tmp_path / "visit.mp4") as live:
+        pages = [threading.Thread(target=watch, args=each) for each in zip(names, sizes, strict=True)]
+        for page in pages:
+            page.start()
+        for page in pages:
+            page.join(60)
+        assert live.stop() == 0
+    assert answers == [200] * 32
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["visit.mp4", "visit.mp4.jsonl"]
+    assert len(read_clip(tmp_path / "visit.mp4").frames) == 32
+    kept = records((tmp_path / "visit.mp4.jsonl").read_text())
+    assert [record["frame"] for record in kept] == list(range(32))
+    people = {(record["width"], record["height"]): set() for record in kept}
+    for record in kept:
+        people[record["width"], record["height"]] |= {face["track"] for face in record["faces"]}
+    assert sorted(number for each in people.values() for number in each) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "signals", [(signal.SIGTERM,), (signal.SIGHUP, signal.SIGHUP), (signal.SIGTERM, signal.SIGINT)]
+)
+def test_a_recording_outlives_a_signal(stand_in: Path, tmp_path: Path, signals: tuple[int, ...]) -> None:
+    frames = [encode(frame, "JPEG") for frame in portrait_frames(3, (320, 240))]
+    with watching("--model", stand_in, "--record", tmp_path / "visit.mp4") as live:
+        for frame in frames:
+            assert live.look("one", frame)[0] == 200
+        assert live.stop(*signals) == 128 + signals[0]
+    assert live.said == f"agelens live: recorded in {tmp_path / 'visit.mp4'}\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["visit.mp4", "visit.mp4.jsonl"]
+    assert len(read_clip(tmp_path / "visit.mp4").frames) == 3
+    assert len(records((tmp_path / "visit.mp4.jsonl").read_text())) == 3
+
+
+def test_a_page_opened_again_goes_on_in_the_recording(stand_in: Path, tmp_path: Path) -> None:
+    frames = [encode(frame, "JPEG") for frame in portrait_frames(4, (320, 240))]
+    tracks = []
+    with watching("--model", stand_in, "--record", tmp_path / "visit.mp4") as live:
+        for page in ("one", "two"):
+            for frame in frames:
+                status, seen = live.look(page, frame)
+                assert status == 200
+                tracks += [face["track"] for face in seen["faces"]]
+                time.sleep(0.2)
+        assert live.stop() == 0
+    assert tracks == [1] * 4 + [2] * 4  # nobody can know that it is the same person
+    kept = records((tmp_path / "visit.mp4.jsonl").read_text())
+    assert [record["frame"] for record in kept] == list(range(8))
+    assert [face["track"] for record in kept for face in record["faces"]] == tracks
+    times = [record["time_seconds"] for record in kept]
+    assert times[0] == 0
+    assert np.diff(times).min() >= 0.1
+    assert read_clip(tmp_path / "visit.mp4").times == pytest.approx(times, abs=0.001)
+
+
+@pytest.mark.parametrize("camera", ["the browser's", "the machine's"])
+def test_a_recording_that_can_t_be_written_fails_once_and_for_all(stand_in: Path, tmp_path: Path, camera: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (12, 240, 320, 3), np.uint8)
+    clip = make_clip(tmp_path / "camera.avi", noise, codec="mjpeg")
+    record = tmp_path / "kept" / "visit.mp4"
+    record.parent.mkdir()
+    with watching("--model", stand_in, "--record", record, *(["--camera", clip] * (camera == "the machine's"))) as live:
+        resource.prlimit(live.process.pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+        def ask() -> tuple[int, Any]:
+            if camera == "the machine's":
+                return live.ask("GET", "/next?after=1000000")[:2]
+            return live.look("one", encode(noise[0], "JPEG"))
+
+        assert wait_for(lambda: ask()[0] != 200 and ask()[0] != 503)
+        for _ in range(3):
+            status, body = ask()
+            assert (status, body["code"]) == (507, "disk_full")
+        assert live.stop() == 1
+    assert live.said.startswith(f"agelens live: cannot write {record}: no space is left")
+    assert live.said.count("\n") == 1
+    assert not record.exists()
+
+
+def test_without_a_frame_nothing_is_written(stand_in: Path, tmp_path: Path) -> None:
+    for name in ("visit.mp4", "visit.mp4.jsonl"):
+        (tmp_path / name).write_text("of an earlier visit")
+    with watching("--model", stand_in, "--record", tmp_path / "visit.mp4") as live:
+        assert live.stop() == 0
+    assert live.said == f"agelens live: no frame came, so nothing was written to {tmp_path / 'visit.mp4'}\n"
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"of an earlier visit"}
+
+
+GREY = np.full((48, 64, 3), 128, np.uint8)
+MODEL = ModelId("a", "sha256")
+
+
+def test_a_recording_without_a_codec_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(writer._CONTAINERS, ".webm", writer._Container("webm", (), frozenset(), "", {}))
+    recording = Recording(tmp_path / "visit.webm")
+    for attempt in (lambda: recording.add(GREY, (), MODEL), recording.close):
+        with pytest.raises(MissingCodecError):
+            attempt()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_reader_of_the_records_who_goes_away_is_told_of(tmp_path: Path) -> None:
+    pipe = tmp_path / "visit.mp4.jsonl"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    recording = Recording(tmp_path / "visit.mp4")
+    recording.add(GREY, (), MODEL)
+    os.close(reader)
+    for attempt in (*[lambda: recording.add(GREY, (), MODEL)] * 2, recording.close):
+        with pytest.raises(OutputError, match=r"visit\.mp4\.jsonl: Broken pipe"):
+            attempt()
+    assert len(read_clip(tmp_path / "visit.mp4").frames) == 2
+
+
+# --- a window ------------------------------------------------------------------------------------------------------
+
+
+class Window:
+    """What stands in for Tk and its windows, since a test has no desktop."""
+
+    TclError = OSError
+
+    def __init__(self, *arguments: object, **options: object) -> None:
+        self.updates, self.is_open, self.close = 0, True, None
+
+    def __getattr__(self, name: str) -> Any:
+        return {"Tk": lambda: self, "Label": Window}.get(name, lambda *_, **__: None)
+
+    def protocol(self, name: str, handler: Any) -> None:
+        assert name == "WM_DELETE_WINDOW"
+        self.close = handler
+
+    def update(self) -> None:
+        self.updates += 1
+        if self.updates == 3:
+            self.close()
+
+    def destroy(self) -> None:
+        self.is_open = False
+
+
+@pytest.fixture
+def window(monkeypatch: pytest.MonkeyPatch) -> Window:
+    window = Window()
+    monkeypatch.setitem(sys.modules, "tkinter", window)
+    monkeypatch.setitem(sys.modules, "PIL.ImageTk", window)
+    monkeypatch.setattr("PIL.ImageTk", window, raising=False)
+    return window
+
+
+class Looks:
+    """A camera that has always a new frame, and a watcher who sees nobody in it, but for an error."""
+
+    trouble = ""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+
+    def take(self, after: int, timeout: float) -> tuple[int, Any]:
+        return after + 1, GREY
+
+    def look(self, pixels: Any) -> Any:
+        if self.error:
+            raise self.error
+        return types.SimpleNamespace(faces=(), rate=1.0)
+
+
+def test_a_window_ends_when_it_is_closed_and_at_a_signal(window: Window) -> None:
+    show_window(Looks(), Looks(), lambda: False)
+    assert (window.updates, window.is_open) == (3, False)
+    window.updates, window.is_open = 0, True
+    show_window(Looks(), Looks(), lambda: window.updates == 2)
+    assert (window.updates, window.is_open) == (2, False)
+
+
+def test_a_window_ends_when_its_recording_fails(window: Window) -> None:
+    with pytest.raises(DiskFullError):
+        show_window(Looks(), Looks(DiskFullError("full")), lambda: False)
 
 
 # --- cameras -------------------------------------------------------------------------------------------------------

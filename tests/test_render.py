@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import itertools
 import os
 import random
@@ -16,9 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 from PIL import ImageFont
 
-import agelens.render.annotation
-from agelens.errors import DiskFullError, OutputUnwritableError, UsageError
-from agelens.render import annotate, crop_face, draw_on, picture_extensions, save_picture
+import agelens.render.encoding
+from agelens.errors import DiskFullError, OutputError, OutputUnwritableError, UsageError
+from agelens.render import LONGEST_SIDE, annotate, crop_face, draw_on, encode_picture, picture_extensions, save_picture
 from agelens.render.layout import Level, Plate, place_labels
 from agelens.types import Age, Box, Face, Gender, Image
 from agelens.wording import NO_FACE, describe_age, describe_briefly, describe_gender, describe_group
@@ -86,6 +87,10 @@ def test_plates_stay_in_the_frame_and_apart(frame, boxes, gap):
 
 @FEW
 @given(frames, st.lists(any_box, max_size=25))
+@example((30, 10), [Box(0, 0, 30, 10), Box(15, 5, 0, 0)])  # a box without area within the plate of another
+@example((40, 16), [Box(0, 0, 40, 16), Box(20, 8, 0, 0)])
+@example((30, 10), [Box(0, 0, 30, 10), Box(15, 5, 3, 0)])
+@example((20, 8), [Box(0, 0, 20, 8), Box(0, 0, 1e-170, 1e-170)])  # an area too small for a number
 def test_a_placement_says_truly_what_it_is(frame, boxes):
     placements = place_labels(boxes, levels_for(len(boxes)), frame)
     assert len({p.level for p in placements}) <= 1
@@ -473,8 +478,28 @@ def test_a_picture_too_large_for_its_format_is_told_so(tmp_path):
     save_picture(wide, tmp_path / "a.png")
 
 
+@pytest.mark.parametrize("kind", [kind for kind in LONGEST_SIDE if f".{kind.lower()}" in picture_extensions()])
+def test_the_longest_side_of_a_format_can_be_written_and_read(kind):
+    side = LONGEST_SIDE[kind]
+    data = encode_picture(np.zeros((8, side, 3), np.uint8), kind)
+    assert Pillow.open(io.BytesIO(data)).size == (side, 8)
+    with pytest.raises(OutputUnwritableError, match=f"at most {side} pixels"):
+        encode_picture(np.zeros((side + 1, 8, 3), np.uint8), kind)
+
+
+@pytest.mark.parametrize("refusal", [OSError("broken data stream"), ValueError("error 6"), RuntimeError("no")])
+def test_a_picture_that_an_encoder_refuses_is_a_typed_error(tmp_path, monkeypatch, refusal):
+    def refuse(self, *_arguments, **_options):
+        raise refusal
+
+    monkeypatch.setattr(Pillow.Image, "save", refuse)
+    with pytest.raises(OutputError, match=rf"a\.jpg: .*{refusal}.*use \.png"):
+        save_picture(make_image(20, 20).pixels, tmp_path / "a.jpg")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_picture_cannot_be_written_where_the_codec_is_absent(tmp_path, monkeypatch):
-    monkeypatch.setattr(agelens.render.annotation.features, "check", lambda _name: False)
+    monkeypatch.setattr(agelens.render.encoding.features, "check", lambda _name: False)
     assert ".webp" not in picture_extensions()
     with pytest.raises(UsageError):
         save_picture(make_image(20, 20).pixels, tmp_path / "a.webp")

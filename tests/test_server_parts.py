@@ -28,6 +28,7 @@ from agelens.errors import (
     OverloadedError,
     TooManyBytesError,
     TooManyFilesError,
+    TooManyPixelsError,
     UnfitModelError,
     UrlFetchError,
     UrlNotAllowedError,
@@ -35,13 +36,15 @@ from agelens.errors import (
 )
 from agelens.estimate import Estimates
 from agelens.server.admission import Admission
+from agelens.server.answers import draw
 from agelens.server.crew import Crew, Job
 from agelens.server.fetch import Fetcher, is_public, split_address
 from agelens.server.listening import refuse_newcomers
 from agelens.server.metrics import BATCHES, Board, Metrics
 from agelens.server.multipart import find_boundary, parse_multipart
-from agelens.server.options import PredictQuery, read_queries
+from agelens.server.options import AnnotateQuery, PredictQuery, read_queries
 from agelens.server.settings import ServerSettings
+from agelens.types import Image, ModelId, Report
 from serving import BOUNDARY, form
 from stand_in import make_spec
 
@@ -127,6 +130,18 @@ def test_boundaries(content_type: str, boundary: bytes) -> None:
 def test_a_missing_boundary_is_told(content_type: str) -> None:
     with pytest.raises(BadRequestError, match="boundary"):
         find_boundary(content_type)
+
+
+# --- annotated pictures --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "side"), [("jpeg", 65_501), ("webp", 16_384)])
+def test_a_picture_that_the_format_cannot_hold_is_the_clients_matter(kind: str, side: int) -> None:
+    picture = Image(np.zeros((8, side, 3), np.uint8), side, 8)
+    report = Report("a.png", side, 8, (), ModelId("m", "0"), image=picture)
+    with pytest.raises(TooManyPixelsError, match="ask for format=png"):
+        draw(report, AnnotateQuery(format=kind))
+    assert draw(report, AnnotateQuery(format="png")).startswith(b"\x89PNG")
 
 
 # --- queries -------------------------------------------------------------------------------------------------------

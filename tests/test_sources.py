@@ -26,11 +26,10 @@ from agelens.errors import (
     UnreadableError,
     UrlFetchError,
     UrlNotAllowedError,
-    UsageError,
 )
 from agelens.limits import Limits
 from agelens.sources import Source, as_source, find_sources
-from agelens.sources.find import _natural
+from agelens.sources.walk import natural
 from agelens.sources.web import fetch
 from pictures import encode, every_kind, face_like
 
@@ -276,8 +275,7 @@ def test_folders_deeper_than_calls_can_nest(tmp_path: Path, monkeypatch: pytest.
     os.chdir(tmp_path)
     try:
         assert [source.name.count("a/") for source in find_sources(["a"])] == [depth]
-        with pytest.raises(UsageError, match="name the folder itself"):
-            list(find_sources(["**/*.jpg"]))
+        assert [source.name.count("a/") for source in find_sources(["**/*.jpg"])] == [depth]
     finally:
         subprocess.run(["rm", "-rf", "a"], check=True)  # what removes the folder of the test would recurse
 
@@ -297,6 +295,71 @@ def test_patterns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     skipped: list[str] = []
     assert found("*", on_skip=skipped.append) == ["1.jpg", "2.jpg", "10.jpg", "x/3.jpg", "x/y/4.jpg", "z.png"]
     assert skipped == ["notes.txt", "x/notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("g/*/keep", ["g/x/keep/1.jpg", "g/x/keep/in/keep.jpg", "g/y/keep/2.jpg"]),
+        ("g/**/keep", ["g/x/keep/1.jpg", "g/x/keep/in/keep.jpg", "g/y/keep/2.jpg"]),
+        ("g/**/keep*", ["g/x/keep/1.jpg", "g/x/keep/in/keep.jpg", "g/y/keep/2.jpg", "g/z/keep.jpg"]),
+        ("g/**/keep/*", ["g/x/keep/1.jpg", "g/x/keep/in/keep.jpg", "g/y/keep/2.jpg"]),
+        ("g/**/in/**", ["g/x/keep/in/keep.jpg"]),
+        ("g/**/**/[0-9].jpg", ["g/x/keep/1.jpg", "g/y/keep/2.jpg"]),
+        ("g/*/../z/keep.jpg", ["g/z/keep.jpg"] * 3),
+        ("g/**", ["g/x/keep/1.jpg", "g/x/keep/in/keep.jpg", "g/y/keep/2.jpg", "g/z/keep.jpg"]),
+        ("**/em*", []),
+    ],
+)
+def test_a_folder_that_a_pattern_names_stands_for_what_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, names: list[str]
+) -> None:
+    put(tmp_path, "g/x/keep/1.jpg", "g/x/keep/in/keep.jpg", "g/y/keep/2.jpg", "g/z/keep.jpg", "g/z/.keep/3.jpg")
+    put(tmp_path, "g/x/keep/notes.txt", data=b"notes")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    skipped: list[str] = []
+    assert [os.path.normpath(name) for name in found(pattern, on_skip=skipped.append)] == names
+    assert skipped in ([], ["g/x/keep/notes.txt"])
+
+
+def test_patterns_follow_links_as_folders_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, "far/1.jpg", "far/keep/2.jpg", "s/real/3.jpg", "s/real/keep/4.jpg")
+    (tmp_path / "s/link").symlink_to(tmp_path / "far")
+    (tmp_path / "s/real/up").symlink_to(tmp_path / "s")
+    (tmp_path / "s/a").symlink_to("real/keep")
+    monkeypatch.chdir(tmp_path)
+    assert found("s/**/*.jpg") == found("s/**") == found("s")
+    assert found("s") == ["s/a/4.jpg", "s/link/1.jpg", "s/link/keep/2.jpg", "s/real/3.jpg"]
+    # What leads there under another name first hides nothing.
+    assert found("s/**/keep") == found("s/**/keep/*.jpg") == ["s/link/keep/2.jpg", "s/real/keep/4.jpg"]
+    assert found("s/*/*.jpg") == ["s/a/4.jpg", "s/link/1.jpg", "s/real/3.jpg"]
+
+
+def test_a_pattern_names_hidden_things_only_where_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, "x/.h/1.jpg", "x/.h/.2.jpg", "x/__MACOSX/3.jpg", "x/4.jpg")
+    monkeypatch.chdir(tmp_path)
+    assert found("*/*") == found("**/*.jpg") == ["x/4.jpg"]
+    assert found("*/.h/*") == found("**/.[a-z]") == ["x/.h/1.jpg"]
+    assert found("*/.h/.*") == ["x/.h/.2.jpg"]
+    assert found("*/__MACOSX") == ["x/__MACOSX/3.jpg"]
+
+
+def test_a_folder_that_cannot_be_listed_is_told_for_patterns_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, "a/1.jpg", "b.d/2.jpg")
+    listed = Path.iterdir
+
+    def refuse(self: Path) -> Iterator[Path]:
+        if self.name == "b.d":
+            raise PermissionError
+        return listed(self)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    for argument in (tmp_path, tmp_path / "**", tmp_path / "**" / "*.jpg", tmp_path / "*" / "?.jpg"):
+        assert found(argument, base=tmp_path) == ["a/1.jpg", "b.d"]
+    assert found(tmp_path / "b.d" / "*", base=tmp_path) == ["b.d"]
 
 
 def test_a_file_of_that_very_name_wins_over_the_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,7 +389,7 @@ NAME_LISTS = st.lists(st.text("aB1203é", min_size=1, max_size=4), unique=True)
 
 @given(NAME_LISTS.flatmap(lambda names: st.tuples(st.just(names), st.permutations(names))))
 def test_the_order_depends_on_names_alone(names: tuple[list[str], list[str]]) -> None:
-    first, second = (sorted(order, key=_natural) for order in names)
+    first, second = (sorted(order, key=natural) for order in names)
     assert first == second
     plain = [name for name in first if name.isdigit() and name == str(int(name))]
     assert plain == sorted(plain, key=int)

@@ -18,6 +18,7 @@ import pytest
 pytest.importorskip("av", reason="needs PyAV: the extra `video`")
 
 from agelens import cli
+from agelens.cli.video_names import find_videos
 from agelens.errors import (
     MissingCodecError,
     NoFramesError,
@@ -216,6 +217,57 @@ def test_a_folder_takes_several_and_no_name_twice(predict: Predict, clip: Path, 
     ]
 
 
+def test_no_input_is_overwritten_by_the_copy_of_another(predict: Predict, clip: Path, tmp_path: Path) -> None:
+    inputs = [tmp_path / "trip.mpg", tmp_path / "trip.mp4"]
+    for path in inputs:
+        path.write_bytes(clip.read_bytes())
+    for _ in range(2):
+        # A pattern leaves the copies of the first run out.
+        done = predict(inputs[0], tmp_path / "trip*.mp4", "-o", tmp_path, "--every", "10", "--end", "0.2")
+        assert done.returncode == 0, done.stderr
+        assert [path.read_bytes() == clip.read_bytes() for path in inputs] == [True, True]
+        assert {record["source"] for record in lines(tmp_path / "predictions.jsonl")} == {str(path) for path in inputs}
+        copies = {path.name for path in tmp_path.glob("*.agelens*")}
+        assert copies == {"trip.agelens.mp4", "trip.agelens-2.mp4"}
+    assert predict(tmp_path / "*.agelens.mp4", "-o", tmp_path).returncode == 2
+    assert predict(tmp_path / "trip.agelens.mp4", "-o", tmp_path, "--end", "0.1").returncode == 0, (
+        "what is named is meant"
+    )
+
+
+def test_crops_of_two_videos_of_one_name(predict: Predict, clip: Path, tmp_path: Path) -> None:
+    twin = make_clip(tmp_path / "CLIP.mp4", portrait_frames(5, step=0.0, start=200.0))
+    done = predict(clip, twin, "-o", tmp_path / "r.jsonl", "--crops", tmp_path, "--tracks", tmp_path / "t.csv")
+    assert done.returncode == 0, done.stderr
+    crops = [tmp_path / name for name in ("clip_1.jpg", "CLIP.agelens_1.jpg")]
+    assert [row["crop"] for row in rows_of(tmp_path / "t.csv")] == [str(crop) for crop in crops]
+    assert sorted(tmp_path.glob("*.jpg")) == sorted(crops)
+    assert crops[0].read_bytes() != crops[1].read_bytes()
+
+
+def test_a_video_that_was_not_written_is_not_told(predict: Predict, clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "stale.mp4"
+    out.write_bytes(clip.read_bytes())
+    for arguments in ([clip, "--start", "5"], [tmp_path / "none.mp4"]):
+        done = predict(*arguments, "-o", out)
+        assert done.returncode == 1
+        assert done.stderr.rstrip().endswith(f" -> {out}.jsonl, {out}.tracks.csv")
+        assert out.read_bytes() == clip.read_bytes()
+    assert f" -> {out}, {out}.jsonl" in predict(clip, "--end", "0.1", "-o", out).stderr
+
+
+def test_patterns_of_videos(tmp_path: Path) -> None:
+    for name in ("2.mp4", "10.mp4", ".3.mp4", "far/4.mp4", "5.mp4/6.mkv", "5.mp4/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "link").symlink_to("far")
+    (tmp_path / "far" / "up").symlink_to(tmp_path)
+    expected = [str(tmp_path / name) for name in ("2.mp4", "5.mp4/6.mkv", "10.mp4", "far/4.mp4")]
+    assert find_videos([f"{tmp_path}/*.mp4"]) == expected[:3]
+    assert find_videos([f"{tmp_path}/**/*.mp4"]) == expected
+    assert find_videos([f"{tmp_path}/*.mkv"]) == [f"{tmp_path}/*.mkv"]
+
+
 def test_without_tracks_each_frame_stands_for_itself(predict: Predict, clip: Path) -> None:
     done = predict(clip, "--no-track", "--end", "0.3")
     found = records(done.stdout)
@@ -329,6 +381,9 @@ def test_a_missing_encoder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (["{clip}", "{clip}", "-o", "out.mp4"], "one video and there are several"),
         (["{clip}", "-o", "{clip}"], "overwrite the input"),
         (["{clip}", "--start", "3", "--end", "2"], "does not lie after"),
+        (["{clip}", "-o", "r.csv", "--tracks", "./r.csv"], "the tracks would overwrite the records"),
+        (["{clip}", "-o", "o.mp4", "--tracks", "o.mp4.jsonl"], "the tracks would overwrite the records"),
+        (["{clip}", "-o", "o/", "--tracks", "o/predictions.jsonl"], "the tracks would overwrite the records"),
         (["{clip}", "--tracks", "t.txt"], "must end in one of"),
         (["{clip}", "--tracks", "t.csv", "--no-track"], "leave one of them out"),
         (["{clip}", "--start", "x"], "is no time"),

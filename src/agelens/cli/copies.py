@@ -88,6 +88,8 @@ class Copies:
             raise
         except (InputError, OutputError) as error:
             self._on_failure(report.source, error.message)
+        except MemoryError:
+            self._on_failure(report.source, "the copy needs more memory than there is")
         return report
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from inspect import Parameter
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from agelens.cli.command import declare, exit_status, require
+from agelens.cli.interrupts import Interrupts
 from agelens.cli.progress import tell
 from agelens.errors import UsageError
 
@@ -74,10 +76,10 @@ def command(**options: object) -> None:
     """What is run once the options are read."""
     chosen: dict[str, Any] = options
     with exit_status("live"):
-        _run(chosen)
+        raise typer.Exit(_run(chosen))
 
 
-def _run(chosen: dict[str, Any]) -> None:
+def _run(chosen: dict[str, Any]) -> int:
     require("serve", "live")
     if chosen["camera"] == "":
         raise UsageError("--camera is empty; say a number, an address or a file")
@@ -104,7 +106,10 @@ def _run(chosen: dict[str, Any]) -> None:
         browser=chosen["browser"],
         tracking=chosen["track"],
     )
-    run_live(analyzer, settings, tell)
+    with Interrupts() as interrupts:
+        run_live(analyzer, settings, tell, lambda: bool(interrupts.signal))
+    # Ctrl-C is how it is meant to end.
+    return 128 + interrupts.signal if interrupts.signal not in (0, signal.SIGINT) else 0
 
 
 # The options are data, so that they stand in one place; typer reads them off the signature.

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from agelens.errors import OutputUnwritableError, UsageError
 from agelens.outfile import Target, typed_output_errors
 from agelens.serialise import Format, format_of
+from agelens.sources import find_sources
+from agelens.sources.address import is_web_address, local_path
 
 if TYPE_CHECKING:
     from agelens.cli.options import PredictOptions
 
 RECORDS_NAME: Final = "predictions"
-MARK: Final = ".agelens."
-"""In the name of a copy that lies beside its original."""
 
+_MARKED: Final = re.compile(r"\.agelens(-[0-9]+)?\.")
 _ENDINGS: Final = {"table": ".txt"}
 PICTURES: Final = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".ppm")
 """As in `agelens.render`, which is not loaded where no picture is drawn; a test holds them together."""
@@ -148,11 +151,17 @@ def _explain(out: str) -> str:
     )
 
 
+def mark(count: int) -> str:
+    """What comes before the ending of a name that is chosen only after `count` others couldn't be."""
+    return "" if count == 0 else ".agelens" if count == 1 else f".agelens-{count}"
+
+
 class Places:
     """The files of a folder that belong to the inputs, one by one.
 
     The inputs' own structure is kept, from the folder on that they all have in common. No name is given twice, also
-    where capital letters don't count, and no input is overwritten: where that could happen `name.agelens.jpg` is used.
+    where capital letters don't count, and neither an input nor what it leads to by links is overwritten: where that
+    could happen `name.agelens.jpg` is used.
 
     Args:
         folder: The folder of the copies.
@@ -164,12 +173,13 @@ class Places:
         self.folder = folder
         self._endings = frozenset(endings)
         self._from_stdin = "-" in arguments
-        self._base = _common_base(arguments)
+        self._arguments = [local_path(argument) for argument in arguments if not is_web_address(argument)]
+        self._base = _common_base(self._arguments)
         self._real = Path(os.path.realpath(folder))
         self._real_base = Path(os.path.realpath(self._base))
         self._inside = self._real != self._real_base and self._real.is_relative_to(self._real_base)
         self._around = self._real_base.is_relative_to(self._real)
-        self._named = {os.path.realpath(argument) for argument in arguments}
+        self._named = {os.path.realpath(argument) for argument in self._arguments}
         self._taken: set[int] = set()
 
     def is_same_folder(self, other: Places) -> bool:
@@ -185,7 +195,7 @@ class Places:
         real = os.path.realpath(path)
         if self._from_stdin or real in self._named or not Path(real).is_relative_to(self._real):
             return False
-        return self._inside or (self._around and MARK in Path(path).name)
+        return self._inside or (self._around and _MARKED.search(Path(path).name) is not None)
 
     def choose(self, source: str, label: str = "") -> Path:
         """A new name for what is made of an input; `label` goes before the ending."""
@@ -195,10 +205,9 @@ class Places:
             relative, ending = relative.with_name(relative.name + ".jpg"), ".jpg"
         stem = relative.name[: -len(ending)] + label
         for count in itertools.count():
-            mark = (MARK[:-1] if count else "") + (f"-{count}" if count > 1 else "")
-            path = self.folder / relative.with_name(f"{stem}{mark}{ending}")
+            path = self.folder / relative.with_name(f"{stem}{mark(count)}{ending}")
             key = hash(str(path).casefold())
-            if key not in self._taken and not self._may_be_input(path, marked=bool(mark)):
+            if key not in self._taken and not self._may_be_input(path, marked=count > 0):
                 break
         self._taken.add(key)
         return path
@@ -207,11 +216,24 @@ class Places:
         real = os.path.realpath(path)
         if self._from_stdin:  # whatever exists might still be named
             return Path(real).exists()
-        if real in self._named:
+        if real in self._named or (not marked and self._around and Path(real).is_relative_to(self._real_base)):
             return True
-        return not marked and self._around and Path(real).is_relative_to(self._real_base)
+        return Path(real).exists() and real in self._led_to
+
+    @cached_property
+    def _led_to(self) -> frozenset[str]:
+        """Files of the folder that inputs lead to by links; looked for once a name turns out to be there already."""
+        if self._inside or self._real == self._real_base:  # nothing there is an input, or all that has no mark
+            return frozenset()
+        reals = (os.path.realpath(source.path) for source in find_sources(self._arguments) if source.path is not None)
+        return frozenset(
+            real
+            for real in reals
+            if Path(real).is_relative_to(self._real) and not Path(real).is_relative_to(self._real_base)
+        )
 
     def _relative(self, source: str) -> Path:
+        source = local_path(source)
         if "://" in source:
             address = source.partition("://")[2].partition("?")[0]
             return Path(*(part for part in address.split("/") if part not in ("", ".", "..")))

@@ -12,7 +12,7 @@ from agelens.cli.interrupts import Interrupts
 from agelens.cli.predict import open_analyzer
 from agelens.cli.progress import tell
 from agelens.cli.stdout import open_stdout
-from agelens.cli.video_outputs import VideoOutputs, plan_video_outputs
+from agelens.cli.video_outputs import VideoOutputs, VideoPlaces, plan_video_outputs
 from agelens.cli.video_progress import VideoTally
 from agelens.errors import InputError, UsageError
 from agelens.outfile import typed_output_errors
@@ -45,6 +45,7 @@ def predict_videos(options: PredictOptions, videos: Sequence[str]) -> int:
         raise UsageError(f"--end {options.end:g} does not lie after --start {options.start:g}")
     load_av()
     outputs = plan_video_outputs(options, videos)
+    videos = outputs.leave_out_own(videos, options.sources)
     outputs.try_out()
     gc.enable()  # see `agelens.cli.run`
     run = _Run(options, outputs, VideoTally(quiet=options.quiet))
@@ -56,11 +57,12 @@ def predict_videos(options: PredictOptions, videos: Sequence[str]) -> int:
                 run.go(videos, writer, interrupts)
         finally:
             run.save_tracks()
+    where = outputs.told(with_video=run.has_shown)
     if interrupts.signal:
-        tell(f"agelens predict: interrupted; {run.tally.done()}, saved{outputs.told()}")
+        tell(f"agelens predict: interrupted; {run.tally.done()}{', saved' if where else ''}{where}")
         return 128 + interrupts.signal
     run.tell_people()
-    run.tally.summarise(run.device, outputs.told())
+    run.tally.summarise(run.device, where)
     return int(bool(run.tally.failures))
 
 
@@ -72,12 +74,13 @@ class _Run:
         self._analyzers: dict[float | None, Analyzer] = {}
         self._rows: list[Row] = []
         self._people: list[tuple[str, Track]] = []
-        self._taken: set[str] = set()
+        self.has_shown = False  # whether an annotated copy has any frame, without which there is no file
         self.device = ""
 
     def go(self, videos: Sequence[str], writer: Writer | None, interrupts: Interrupts) -> None:
         """All videos, one after the other, until the end or a signal."""
-        for source in videos:
+        for places in self._outputs.assign(videos):
+            source = places.source
             try:
                 with interrupts.allowed():
                     reader = self._open(source)
@@ -89,7 +92,7 @@ class _Run:
                     return
                 continue
             with reader:
-                self._go_through(source, reader, writer, interrupts)
+                self._go_through(places, reader, writer, interrupts)
             if interrupts.signal or (self._options.strict and self.tally.failures):
                 return
 
@@ -130,26 +133,28 @@ class _Run:
         self.device = self._analyzers[wanted].device
         return self._analyzers[wanted]
 
-    def _go_through(self, source: str, reader: VideoReader, writer: Writer | None, interrupts: Interrupts) -> None:
-        clip = reader.clip
+    def _go_through(
+        self, places: VideoPlaces, reader: VideoReader, writer: Writer | None, interrupts: Interrupts
+    ) -> None:
+        source, clip = places.source, reader.clip
         analyzer = self._analyzer(least_face(clip.width, clip.height))
         pace = Pace(self._options.every, self._options.fps)
         shown, tracking = self._outputs.shown, not self._options.no_track
         analysis = ClipAnalysis(analyzer, reader, source, pace=pace, tracking=tracking, shown=shown)
         self.tally.begin(self._expect(reader))
         last: Report | None = None
-        with self._open_video(source, reader) as video:
+        with _open_video(places.copy, reader) as video:
             frames = cast("Generator[Shown]", analysis.run())
             with closing(frames):
                 try:
                     for frame in interrupts.each(frames):
                         last = frame.report or last
                         self._take(frame, reader, video, writer)
-                        self._collect(source, analysis, analyzer)
+                        self._collect(places, analysis, analyzer)
                 except KeyboardInterrupt:
                     pass
             analysis.finish()
-            self._collect(source, analysis, analyzer)
+            self._collect(places, analysis, analyzer)
             if video is not None:
                 rest = last.time_seconds if interrupts.signal and last else self._options.end
                 _pass_sound(reader, video, self._options.start, rest)
@@ -173,42 +178,39 @@ class _Run:
             rate = min(rate / options.every, options.fps or rate)
         return max(round(seconds * rate), 1)
 
-    def _open_video(self, source: str, reader: VideoReader) -> AbstractContextManager[VideoWriter | None]:
-        path = self._outputs.choose_video(source, self._taken)
-        if path is None:
-            return nullcontext(None)
-        clip = reader.clip
-        return VideoWriter(
-            path, (clip.width, clip.height), clip.rate, sounds=reader.sound_streams, pixel_shape=reader.pixel_shape
-        )
-
     def _take(self, frame: Shown, reader: VideoReader, video: VideoWriter | None, writer: Writer | None) -> None:
         if video is not None and frame.pixels is not None:
             draw_on(frame.pixels, frame.faces)
             video.write(frame.pixels, frame.frame.seconds - self._options.start)
+            self.has_shown = True
             _pass_sound(reader, video, self._options.start, frame.frame.seconds)
         if frame.report is not None and writer is not None:
             writer.write(frame.report)
         self.tally.count(looked=frame.report is not None)
 
-    def _collect(self, source: str, analysis: ClipAnalysis, analyzer: Analyzer) -> None:
+    def _collect(self, places: VideoPlaces, analysis: ClipAnalysis, analyzer: Analyzer) -> None:
         for track in analysis.take_ended():
             self.tally.people += 1
-            crop = None
-            if self._outputs.crops is not None:
-                place = self._outputs.crops / f"{Path(source).stem}_{track.number}.jpg"
-                with typed_output_errors(place):
-                    save_picture(track.best.crop, place)
-                crop = str(place)
+            crop = places.crop_of(track.number)
+            if crop is not None:
+                with typed_output_errors(crop):
+                    save_picture(track.best.crop, crop)
             if self._outputs.tracks is not None:
-                self._rows.append(to_row(track, source, analyzer.model, crop))
+                self._rows.append(to_row(track, places.source, analyzer.model, str(crop) if crop else None))
             if self._outputs.format is None:
-                self._people.append((source, track))
+                self._people.append((places.source, track))
 
     def _fail(self, source: str, error: InputError, writer: Writer | None, report: Report) -> None:
         if writer is not None:
             writer.write(replace(report, error=error.to_failure()))
         self.tally.warn(source, error.message, error.code)
+
+
+def _open_video(path: Path | None, reader: VideoReader) -> AbstractContextManager[VideoWriter | None]:
+    if path is None:
+        return nullcontext(None)
+    size = reader.clip.width, reader.clip.height
+    return VideoWriter(path, size, reader.clip.rate, sounds=reader.sound_streams, pixel_shape=reader.pixel_shape)
 
 
 def _pass_sound(reader: VideoReader, video: VideoWriter, start: float, until: float | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from enum import StrEnum
@@ -165,6 +166,7 @@ def _prepare(kind: str, chosen: dict[str, Any]) -> None:
     chosen["shares"] = parse_shares(chosen.pop("val"), chosen.pop("test"))
     importing = ImportOptions(**_fields(ImportOptions, chosen))
     options = PrepareOptions(**_fields(PrepareOptions, chosen))
+    _check_files(chosen)
     output: Path = chosen["output"]
     Target(output).discard()  # a name that cannot be written is better said now than when all is read
     with counting_bar(quiet=chosen["quiet"]) as progress:
@@ -181,6 +183,17 @@ def _prepare(kind: str, chosen: dict[str, Any]) -> None:
             write_manifest(manifest, output)
     if not chosen["quiet"]:
         _tell(manifest, output)
+
+
+def _check_files(chosen: dict[str, Any]) -> None:
+    """Refuses to write over what is read, or the counts over the data set."""
+    taken = {os.path.realpath(path) for path in (chosen["path"], chosen.get("labels")) if path}
+    for option, place in (("-o", chosen["output"]), ("--report", chosen["report"])):
+        if place is None:
+            continue
+        if os.path.realpath(place) in taken:
+            raise UsageError(f"{option} {place} would overwrite what is read or written besides; choose another name")
+        taken.add(os.path.realpath(place))
 
 
 def _fields(options: type, chosen: dict[str, Any]) -> dict[str, Any]:

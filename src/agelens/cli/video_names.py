@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -10,6 +9,7 @@ from typing import Final
 from agelens.errors import UsageError
 from agelens.formats import EXTENSIONS, SNIFF_BYTES, describe
 from agelens.sources.address import is_web_address, local_path
+from agelens.sources.walk import Walk, exists, is_pattern
 
 VIDEO_EXTENSIONS: Final = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".vob", ".wmv", ".flv"}
@@ -32,21 +32,16 @@ def find_videos(arguments: Sequence[str]) -> list[str]:
     videos: list[str] = []
     for argument in arguments:
         path = local_path(argument)
-        matches = [] if Path(path).exists() else _match(path)
+        matches = [] if exists(Path(path)) else _match(path)
         videos += matches or [path]
     return videos
 
 
 def _match(pattern: str) -> list[str]:
-    """The files that a pattern names, in order; none where it is no pattern or can't be one."""
-    parts = Path(pattern).parts
-    fixed = next((i for i, part in enumerate(parts) if re.search(r"[*?[]", part)), len(parts))
-    if fixed == len(parts):
+    """The videos that a pattern names, in order; none where it is no pattern."""
+    if not is_pattern(pattern):
         return []
-    try:
-        return sorted(str(path) for path in Path(*parts[:fixed]).glob("/".join(parts[fixed:])))
-    except (OSError, ValueError):
-        return []
+    return [str(path) for path in Walk.of_pattern(pattern) if is_video(str(path))]
 
 
 def is_video(argument: str) -> bool:

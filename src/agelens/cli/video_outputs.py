@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from agelens.cli.outputs import PICTURES, RECORDS_NAME, Outputs, plan_outputs, try_places
-from agelens.errors import UsageError
+from agelens.cli.outputs import PICTURES, RECORDS_NAME, Outputs, Places, mark, plan_outputs, try_places
+from agelens.errors import NothingToReadError, UsageError
+from agelens.outfile import typed_output_errors
 from agelens.video.summary import check_summary_name
 from agelens.video.writer import VIDEO_ENDINGS
 
@@ -45,22 +48,38 @@ class VideoOutputs:
         """Whether frames are drawn."""
         return bool(self.video or self.folder)
 
-    def choose_video(self, source: str, taken: set[str]) -> Path | None:
-        """The name of the annotated copy of one input."""
-        if self.folder is None:
-            return self.video
-        name = Path(source)
-        ending = name.suffix.lower() if name.suffix.lower() in VIDEO_ENDINGS else ".mp4"
-        stem, count = name.stem, 1
-        while f"{stem}{ending}".casefold() in taken or _is_same(self.folder / f"{stem}{ending}", source):
-            count += 1
-            stem = f"{name.stem}.agelens-{count}" if count > 2 else f"{name.stem}.agelens"
-        taken.add(f"{stem}{ending}".casefold())
-        return self.folder / f"{stem}{ending}"
+    def leave_out_own(self, videos: Sequence[str], arguments: Sequence[str]) -> list[str]:
+        """The videos without the annotated copies of earlier runs, where it was a pattern that named them.
 
-    def told(self) -> str:
-        """Where everything is, for the summary."""
-        places = [self.folder] if self.folder else [self.video, self.records]
+        Raises:
+            NothingToReadError: There are no others.
+            OutputError: The folder can't be looked up.
+        """
+        if self.folder is None:
+            return list(videos)
+        with typed_output_errors(self.folder):  # the current folder may be gone
+            places = Places(self.folder, arguments, VIDEO_ENDINGS)
+            left = [video for video in videos if not places.is_own(video)]
+        if not left:
+            raise NothingToReadError(f"nothing to read: {' '.join(arguments)} names annotated copies only")
+        return left
+
+    def assign(self, videos: Sequence[str]) -> list[VideoPlaces]:
+        """What is made of each video, in their order."""
+        inputs = _resolve_all(videos)
+        copies = _Names(self.folder, inputs) if self.folder else None
+        crops = _Names(self.crops, inputs) if self.crops else None
+        places = []
+        for video in videos:
+            name = Path(video)
+            ending = name.suffix.lower() if name.suffix.lower() in VIDEO_ENDINGS else ".mp4"
+            copy = copies.choose(name.stem, ending) if copies else self.video
+            places.append(VideoPlaces(video, copy, crops.choose(name.stem) if crops else None))
+        return places
+
+    def told(self, *, with_video: bool) -> str:
+        """Where everything is, for the summary; `with_video`: whether the annotated copy of the only input was made."""
+        places = [self.folder] if self.folder else [self.video if with_video else None, self.records]
         places += [None if self.folder and self.tracks == self.folder / TRACKS_NAME else self.tracks, self.crops]
         found = [str(place) for place in places if place]
         return f" -> {', '.join(found)}" if found else ""
@@ -74,11 +93,47 @@ class VideoOutputs:
         try_places((self.folder, self.crops), (self.records, self.video, self.tracks))
 
 
+@dataclass(frozen=True, slots=True)
+class VideoPlaces:
+    """What is made of one input.
+
+    Attributes:
+        source: The input.
+        copy: The annotated copy.
+        crops: The best crops of its people, each of which adds its number to this name.
+    """
+
+    source: str
+    copy: Path | None
+    crops: Path | None
+
+    def crop_of(self, number: int) -> Path | None:
+        """The best crop of one person."""
+        return self.crops and self.crops.with_name(f"{self.crops.name}_{number}.jpg")
+
+
+class _Names:
+    """Files of one folder: none is named twice, also where capital letters don't count, and none is an input."""
+
+    def __init__(self, folder: Path, inputs: frozenset[str]) -> None:
+        self._folder, self._inputs = folder, inputs
+        self._taken: set[str] = set()
+
+    def choose(self, stem: str, ending: str = "") -> Path:
+        for count in itertools.count():
+            path = self._folder / f"{stem}{mark(count)}{ending}"
+            if path.name.casefold() not in self._taken and _resolve(path) not in self._inputs:
+                break
+        self._taken.add(path.name.casefold())
+        return path
+
+
 def plan_video_outputs(options: PredictOptions, videos: Sequence[str]) -> VideoOutputs:
     """Decides by what `-o OUT` is.
 
     Raises:
-        UsageError: OUT is of no known kind, or one video while there are more inputs, or an input itself.
+        UsageError: OUT is of no known kind, or one video while there are more inputs, or an input itself; or two
+            results would be one file.
         MissingPackageError: A format needs an optional package.
     """
     out = options.output
@@ -105,10 +160,24 @@ def plan_video_outputs(options: PredictOptions, videos: Sequence[str]) -> VideoO
         planned = VideoOutputs(records, kind, Path(out), None, tracks or _beside(out, options), crops)
     else:
         planned = _plan_without_video(plan_outputs(options), options, tracks, crops)
-    for place in (planned.video, planned.records, planned.tracks):
-        if place is not None and any(_is_same(place, video) for video in videos):
-            raise UsageError(f"-o {place} would overwrite the input; choose another name")
+    _check_files(planned, videos)
     return planned
+
+
+def _check_files(planned: VideoOutputs, videos: Sequence[str]) -> None:
+    """Refuses to write over an input, or one result over the other."""
+    inputs = _resolve_all(videos)
+    before: dict[str, str] = {}
+    files = (("-o", "the video", planned.video), ("-o", "the records", planned.records))
+    for option, what, place in (*files, ("--tracks", "the tracks", planned.tracks)):
+        real = _resolve(place) if place else None
+        if real is None:
+            continue
+        if real in inputs:
+            raise UsageError(f"{option} {place} would overwrite the input; choose another name")
+        if real in before:
+            raise UsageError(f"{option} {place}: {what} would overwrite {before[real]}; choose another name")
+        before[real] = what
 
 
 def _beside(out: str, options: PredictOptions) -> Path | None:
@@ -127,8 +196,13 @@ def _plan_without_video(
     return VideoOutputs(outputs.records, None if wants_table else kind, None, outputs.folder, tracks, crops)
 
 
-def _is_same(place: Path, source: str) -> bool:
+def _resolve_all(names: Sequence[str]) -> frozenset[str]:
+    return frozenset(real for name in names if (real := _resolve(name)) is not None)
+
+
+def _resolve(name: str | Path) -> str | None:
+    """The same for each name of a file; None where no file can have the name, or the current folder is gone."""
     try:
-        return place.resolve() == Path(source).resolve()
-    except (OSError, ValueError, RuntimeError):
-        return False
+        return os.path.realpath(name)
+    except (OSError, ValueError):
+        return None

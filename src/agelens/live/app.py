@@ -140,7 +140,7 @@ def _add_machine(app: FastAPI, live: Live) -> None:
         deadline = time.monotonic() + WAIT
         while live.newest is None or live.newest.number <= after:
             if live.failure is not None:
-                raise live.failure
+                raise live.failure.with_traceback(None)  # which would grow with each request
             if time.monotonic() > deadline:
                 trouble = live.camera.trouble if live.camera else "this page has no camera of the machine"
                 return _refuse(503, "no_camera", trouble or "the camera gives no picture")

@@ -6,15 +6,15 @@ import contextlib
 import socket
 import threading
 import webbrowser
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
-from agelens.errors import OutputError, UsageError
+from agelens.errors import UsageError
 from agelens.live.app import Live, create_app
 from agelens.live.cameras import Camera
 from agelens.live.recording import Recording
@@ -51,13 +51,38 @@ class LiveSettings:
     tracking: bool = True
 
 
-def run_live(analyzer: Analyzer, settings: LiveSettings, tell: Callable[[str], None]) -> None:
+class _Server(uvicorn.Server):
+    """Ends once it `is_stopped`, and leaves signals alone: uvicorn's own would let them strike again afterwards."""
+
+    def __init__(self, config: uvicorn.Config, is_stopped: Callable[[], bool]) -> None:
+        super().__init__(config)
+        self._is_stopped = is_stopped
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def on_tick(self, counter: int) -> bool:
+        self.should_exit = self.should_exit or self._is_stopped()
+        return await super().on_tick(counter)
+
+
+def run_live(
+    analyzer: Analyzer, settings: LiveSettings, tell: Callable[[str], None], is_stopped: Callable[[], bool]
+) -> None:
     """Watches until it is stopped.
+
+    Args:
+        analyzer: Opened for frames.
+        settings: What to do.
+        tell: Takes a line for whoever started it.
+        is_stopped: Whether a signal to stop came. None may break this off, or the recording would not be completed.
 
     Raises:
         CameraError: The camera can't be opened.
         UsageError: The address can't be listened at, or there is no desktop for a window.
         OutputError: What is to be recorded can't be written.
+        MissingCodecError: No codec is there for this kind of video.
     """
     with ExitStack() as stack:
         camera = None
@@ -73,15 +98,20 @@ def run_live(analyzer: Analyzer, settings: LiveSettings, tell: Callable[[str], N
             from agelens.live.window import show_window
 
             assert camera is not None
-            show_window(camera, make_watcher())
+            show_window(camera, make_watcher(), is_stopped)
         else:
-            _serve(make_watcher, camera, settings, tell)
-    if settings.record:
-        tell(f"agelens live: recorded in {settings.record}")
+            _serve(make_watcher, camera, settings, tell, is_stopped)
+    if recording is not None:
+        what = "recorded in" if recording.frames else "no frame came, so nothing was written to"
+        tell(f"agelens live: {what} {settings.record}")
 
 
 def _serve(
-    make_watcher: Callable[[], Watcher], camera: Camera | None, settings: LiveSettings, tell: Callable[[str], None]
+    make_watcher: Callable[[], Watcher],
+    camera: Camera | None,
+    settings: LiveSettings,
+    tell: Callable[[str], None],
+    is_stopped: Callable[[], bool],
 ) -> None:
     names = LOCAL | {name.lower() for name in settings.hosts} | {settings.host.lower()}
     recorded = str(settings.record) if settings.record else ""
@@ -90,7 +120,7 @@ def _serve(
     config = uvicorn.Config(
         create_app(live), log_config=None, access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=1
     )
-    server = uvicorn.Server(config)
+    server = _Server(config, is_stopped)
     watching = threading.Thread(
         target=live.watch_camera, args=(lambda: server.should_exit,), name="agelens-watch", daemon=True
     )
@@ -99,15 +129,13 @@ def _serve(
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"http://{host}:{listening.getsockname()[1]}/"
     tell(f"agelens live: {address} (Ctrl-C stops it)")
-    if settings.browser:
+    if settings.browser and not is_stopped():
         with contextlib.suppress(webbrowser.Error):
             webbrowser.open(address)
-    with listening, contextlib.suppress(KeyboardInterrupt):
+    with listening:
         server.run(sockets=[listening])
     if camera is not None:
         watching.join(5)
-    if isinstance(live.failure, OutputError):
-        raise live.failure
 
 
 def _listen(settings: LiveSettings) -> socket.socket:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from agelens.types import Report
 from agelens.video.tracks import Tracker
 
 if TYPE_CHECKING:
     from agelens.analyzer import Analyzer
     from agelens.live.recording import Recording
     from agelens.types import Face, Pixels
+    from agelens.video.tracks import Track
 
 RATE_SETTLING: Final = 0.1
 
@@ -54,12 +54,14 @@ class Watcher:
     Args:
         analyzer: Opened for frames.
         tracking: Whether faces keep an identity and their looks are fused.
-        recording: Takes every frame that was looked at, if anything is to be recorded.
+        recording: Takes every frame that was looked at, if anything is to be recorded. It then numbers the people,
+            since other watchers write to it too.
     """
 
     def __init__(self, analyzer: Analyzer, *, tracking: bool = True, recording: Recording | None = None) -> None:
         self._analyzer, self._recording = analyzer, recording
         self._tracker = Tracker(analyzer.spec, analyzer.options) if tracking else None
+        self._numbers: dict[int, int] = {}  # of the tracker -> of the recording
         self._lock = threading.Lock()
         self._count = 0
         self._begin = time.monotonic()
@@ -71,18 +73,17 @@ class Watcher:
 
         Raises:
             OutputError: It can't be recorded.
+            MissingCodecError: Nor can any other.
         """
         with self._lock:
             began = time.monotonic()
-            seconds = began - self._begin
             faces = tuple(self._analyzer.predict(pixels))
             if self._tracker:
-                faces = self._tracker.update(faces, pixels, self._count, seconds)
-                self._tracker.take_ended()
+                faces = self._tracker.update(faces, pixels, self._count, began - self._begin)
+                self._forget(self._tracker.take_ended())
             if self._recording is not None:
-                height, width = pixels.shape[:2]
-                report = Report("live", width, height, faces, self._analyzer.model, None, None, self._count, seconds)
-                self._recording.add(pixels, report)
+                faces = tuple(self._number(face, self._recording) for face in faces)
+                self._recording.add(pixels, faces, self._analyzer.model)
             self._count += 1
             now = time.monotonic()
             if self._last is not None:
@@ -90,3 +91,14 @@ class Watcher:
                 self._rate = rate if not self._rate else self._rate + RATE_SETTLING * (rate - self._rate)
             self._last = now
             return Seen(self._count, pixels, faces, (now - began) * 1000, self._rate)
+
+    def _number(self, face: Face, recording: Recording) -> Face:
+        if face.track is None:
+            return face
+        if face.track not in self._numbers:
+            self._numbers[face.track] = recording.count_person()
+        return replace(face, track=self._numbers[face.track])
+
+    def _forget(self, ended: list[Track]) -> None:
+        for track in ended:
+            self._numbers.pop(track.number, None)

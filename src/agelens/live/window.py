@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from PIL import Image as PillowImage
@@ -14,11 +16,13 @@ if TYPE_CHECKING:
     from agelens.live.watching import Watcher
 
 
-def show_window(camera: Camera, watcher: Watcher) -> None:
-    """Shows the camera with what is found, until the window is closed.
+def show_window(camera: Camera, watcher: Watcher, is_stopped: Callable[[], bool]) -> None:
+    """Shows the camera with what is found, until the window is closed or it `is_stopped`.
 
     Raises:
         UsageError: There is no desktop, or this Python has no Tk.
+        OutputError: What is to be recorded can't be written.
+        MissingCodecError: No codec is there for this kind of video.
     """
     try:
         import tkinter
@@ -33,12 +37,14 @@ def show_window(camera: Camera, watcher: Watcher) -> None:
     window.title("agelens live")
     label = tkinter.Label(window, borderwidth=0)
     label.pack()
-    state = {"number": 0}
-
-    def step() -> None:
-        taken = camera.take(state["number"], 0.05)
+    closed = threading.Event()
+    window.protocol("WM_DELETE_WINDOW", closed.set)
+    number = 0
+    # Not Tk's own loop, which prints an error and goes on.
+    while not (closed.is_set() or is_stopped()):
+        taken = camera.take(number, 0.05)
         if taken is not None:
-            state["number"], pixels = taken
+            number, pixels = taken
             seen = watcher.look(pixels)
             drawn = pixels.copy()
             draw_on(drawn, seen.faces)
@@ -48,7 +54,5 @@ def show_window(camera: Camera, watcher: Watcher) -> None:
             window.title(f"agelens live: {seen.rate:.0f} frames/s")
         elif camera.trouble:
             window.title(f"agelens live: {camera.trouble}")
-        window.after(1, step)
-
-    window.after(1, step)
-    window.mainloop()
+        window.update()
+    window.destroy()

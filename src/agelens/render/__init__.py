@@ -1,5 +1,14 @@
 """Report -> annotated picture."""
 
-from agelens.render.annotation import annotate, crop_face, draw_on, picture_extensions, save_picture
+from agelens.render.annotation import annotate, crop_face, draw_on
+from agelens.render.encoding import LONGEST_SIDE, encode_picture, picture_extensions, save_picture
 
-__all__ = ["annotate", "crop_face", "draw_on", "picture_extensions", "save_picture"]
+__all__ = [
+    "LONGEST_SIDE",
+    "annotate",
+    "crop_face",
+    "draw_on",
+    "encode_picture",
+    "picture_extensions",
+    "save_picture",
+]

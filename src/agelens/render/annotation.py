@@ -10,21 +10,16 @@ record.
 
 from __future__ import annotations
 
-import io
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image as Pillow
-from PIL import ImageDraw, ImageFont, features
+from PIL import ImageDraw, ImageFont
 
-from agelens.errors import OutputUnwritableError, UsageError
-from agelens.outfile import write_whole
 from agelens.render.drawing import INK, Colour, Mask, blend, draw_box, draw_line, rounded
 from agelens.render.layout import Level, Plate, Size, place_labels
 from agelens.types import Box, Face, Image
@@ -48,20 +43,6 @@ _DASHES = str.maketrans("–—", "--")  # Pillow's own font has the hyphen only
 _LEVELS = ((1.0, False, 0.0), (0.85, False, 0.1), (0.72, False, 0.25), (0.85, True, 0.55), (0.7, True, 0.65))
 _LAST_LEVEL_COST = 0.8
 _ALONE_SHORT_COST = 6.0
-
-_FORMATS = {
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".jpe": "JPEG",
-    ".png": "PNG",
-    ".webp": "WEBP",
-    ".avif": "AVIF",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".bmp": "BMP",
-    ".ppm": "PPM",
-}
-_LONGEST_SIDE = {"JPEG": 65_535, "WEBP": 16_383, "AVIF": 65_535}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,49 +132,6 @@ def crop_face(image: Image, face: Face, *, margin: float = 0.3) -> Pixels:
     left, right = _span(box.x + box.width / 2, half, width)
     top, bottom = _span(box.y + box.height / 2, half, height)
     return full.pixels[top:bottom, left:right].copy()
-
-
-def picture_extensions() -> tuple[str, ...]:
-    """The endings of file names that `save_picture` can write here, with their dots."""
-    return tuple(e for e, name in _FORMATS.items() if name not in ("WEBP", "AVIF") or features.check(name.lower()))
-
-
-def save_picture(pixels: Pixels, path: str | os.PathLike[str], *, quality: int = 92) -> None:
-    """Writes a picture in the format that the ending of its name says.
-
-    Args:
-        pixels: RGB uint8, shape (H, W, 3).
-        path: The file; it has this name only once it is whole. Its folder must exist.
-        quality: 1 to 100, for JPEG, WebP and AVIF.
-
-    Raises:
-        UsageError: No format is known for the ending.
-        OutputUnwritableError: The folder is missing, writing is not allowed, or the picture is too large for it.
-        DiskFullError: No space is left.
-    """
-    path = Path(path)
-    extension = path.suffix.lower()
-    if extension not in picture_extensions():
-        known = " ".join(picture_extensions())
-        given = f"the ending {path.suffix}" if path.suffix else "a name without an ending"
-        raise UsageError(f"cannot write {path}: no picture format for {given}; use one of {known}")
-    name = _FORMATS[extension]
-    longest, limit = max(pixels.shape[:2]), _LONGEST_SIDE.get(name)
-    if limit and longest > limit:
-        raise OutputUnwritableError(
-            f"cannot write {path}: {name} holds at most {limit} pixels a side; use .png or .tiff"
-        )
-    options: dict[str, dict[str, int | str]] = {
-        # Full colour resolution: halved, coloured letters and thin lines blur.
-        "JPEG": {"quality": quality, "subsampling": 0},
-        "PNG": {"compress_level": 4},
-        "WEBP": {"quality": quality, "method": 3},
-        "AVIF": {"quality": quality, "speed": 8},
-        "TIFF": {"compression": "tiff_lzw"},
-    }
-    encoded = io.BytesIO()
-    Pillow.fromarray(pixels).save(encoded, format=name, **options.get(name, {}))
-    write_whole(path, encoded.getvalue())
 
 
 def _scaled(box: Box, scale: float) -> Box:

@@ -121,7 +121,13 @@ def _hits(candidates: Rectangles, obstacles: Rectangles) -> NDArray[np.bool_]:
     """Which candidates (K, 4) share area with any obstacle (M, 4): shape (K,)."""
     c, o = candidates[:, None, :], obstacles[None, :, :]
     met = (c[..., 0] < o[..., 2]) & (o[..., 0] < c[..., 2]) & (c[..., 1] < o[..., 3]) & (o[..., 1] < c[..., 3])
-    return np.asarray(met.any(axis=1))
+    # An obstacle without area, or with one too small for a number, can lie between all four edges.
+    rows, columns = np.nonzero(met)
+    sides = np.minimum(candidates[rows, 2:], obstacles[columns, 2:])
+    sides -= np.maximum(candidates[rows, :2], obstacles[columns, :2])
+    hit = np.zeros(len(candidates), dtype=np.bool_)
+    hit[rows[sides[:, 0] * sides[:, 1] > 0]] = True
+    return hit
 
 
 class _Candidates:

@@ -7,11 +7,10 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from PIL import Image as Pillow
 from starlette.responses import Response
 
 from agelens.errors import TooManyPixelsError, UsageError
-from agelens.render import annotate
+from agelens.render import LONGEST_SIDE, annotate, encode_picture
 from agelens.serialise import open_writer, to_record
 from agelens.serialise.record import encode_text
 from agelens.server.problems import answer_problem
@@ -23,14 +22,6 @@ if TYPE_CHECKING:
 MEDIA_TYPES: Final = {"json": "application/json", "jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
 DISTRIBUTION: Final = "age_distribution"
 DISTRIBUTION_DIGITS: Final = 5
-
-# As `agelens.save_picture` writes them, so that both give the same file; a test holds them together.
-_SAVED: Final[dict[str, dict[str, Any]]] = {
-    "jpeg": {"quality": 92, "subsampling": 0},
-    "png": {"compress_level": 4},
-    "webp": {"quality": 92, "method": 3},
-}
-_LONGEST_SIDE: Final = {"jpeg": 65_535, "webp": 16_383}
 
 
 def make_record(report: Report, *, distribution: bool = False) -> dict[str, Any]:
@@ -79,12 +70,11 @@ def draw(report: Report, query: AnnotateQuery) -> bytes:
 
     Raises:
         TooManyPixelsError: It is larger than the format holds.
+        OutputError: The format's encoder refuses it.
     """
     assert report.image is not None
-    longest, limit = max(report.image.width, report.image.height), _LONGEST_SIDE.get(query.format)
-    if limit and longest > limit:
+    kind = query.format.upper()
+    limit = LONGEST_SIDE.get(kind)
+    if limit and max(report.image.width, report.image.height) > limit:
         raise TooManyPixelsError(f"{query.format} holds at most {limit} pixels a side; ask for format=png")
-    pixels = annotate(report.image, report.faces, group=query.label_group)
-    encoded = io.BytesIO()
-    Pillow.fromarray(pixels).save(encoded, format=query.format.upper(), **_SAVED[query.format])
-    return encoded.getvalue()
+    return encode_picture(annotate(report.image, report.faces, group=query.label_group), kind)

@@ -10,7 +10,6 @@ import difflib
 import errno
 import itertools
 import os
-import re
 import stat
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,15 +25,12 @@ from agelens.errors import (
     SymlinkLoopError,
     UnreadableError,
     UrlNotAllowedError,
-    UsageError,
 )
 from agelens.formats import EXTENSIONS, SNIFF_BYTES, sniff
 from agelens.limits import DEFAULT_LIMITS, Limits, check_bytes
 from agelens.sources.address import is_web_address, local_path
+from agelens.sources.walk import Walk, exists, is_folder, is_pattern
 
-_SKIPPED_FOLDERS: Final = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
-_SKIPPED_FILES: Final = frozenset({"thumbs.db", "desktop.ini"})
-_MAGIC: Final = re.compile(r"[*?[]")
 _CHUNK: Final = 1 << 16
 _MOST_NAMES_COMPARED: Final = 5000
 
@@ -94,9 +90,9 @@ def find_sources(
     """Find the pictures that `arguments` name, lazily.
 
     Each argument is the first that fits of: `-` (the names on standard input), a web address, a `file://` address, a
-    file or folder of that very name, a pattern (`*`, `?`, `[...]`, and `**` for folders of any depth). A name that does
-    not exist, and a pattern without a match, becomes a source whose `read` raises `NotFoundError`, so that one wrong
-    name does not end the others.
+    file or folder of that very name, a pattern (`*`, `?`, `[...]`, and `**` for folders of any depth; a folder that it
+    matches stands for all that is in it). A name that does not exist, and a pattern without a match, becomes a source
+    whose `read` raises `NotFoundError`, so that one wrong name does not end the others.
 
     Of a folder or pattern, hidden files and folders are passed over; files with a picture's extension are sources even
     where they are broken, others where their first bytes are a picture's.
@@ -133,94 +129,22 @@ def _find(text: str, allow_url: bool, on_skip: OnSkip | None) -> Iterator[Source
     source = as_source(text, allow_url=allow_url)
     if source.path is None:
         yield source
-    elif _is_folder(Path(source.path)):
-        yield from _walk(Path(source.path), on_skip, set())
-    elif _MAGIC.search(source.path) and not _exists(Path(source.path)):
-        yield from _match(source.path, on_skip)
+    elif is_folder(Path(source.path)):
+        for path in Walk(Path(source.path)):
+            yield from _take(path, on_skip)
+    elif is_pattern(source.path) and not exists(Path(source.path)):
+        matches = Walk.of_pattern(source.path)
+        for path in matches:
+            yield from _take(path, on_skip)
+        if not matches.found:
+            yield Source(source.path, source.path)
     else:
         yield source
 
 
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
-
-
-def _exists(path: Path) -> bool:
-    try:
-        path.lstat()
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def _match(pattern: str, on_skip: OnSkip | None) -> Iterator[Source]:
-    parts = Path(pattern).parts
-    fixed = list(itertools.takewhile(lambda part: not _MAGIC.search(part), parts))
-    wanted = list(parts[len(fixed) :])
-    if wanted[-1] == "**":
-        wanted.append("*")
-    base = Path(*fixed)
-    try:
-        matches = sorted(set(base.glob("/".join(wanted))), key=lambda path: _natural(str(path)))
-    except (OSError, ValueError):
-        matches = []
-    except RecursionError:
-        raise UsageError(
-            f"too many folders in each other for the pattern {pattern!r}; name the folder itself"
-        ) from None
-    hidden_wanted = any(part.startswith(".") for part in wanted)
-    matches = [m for m in matches if hidden_wanted or not any(_is_hidden(p) for p in m.relative_to(base).parts)]
-    if not matches:
-        yield Source(pattern, pattern)
-    for match in matches:
-        if not _is_folder(match):
-            yield from _take(match, on_skip)
-        elif "**" not in wanted:  # which matches what is in folders by itself
-            yield from _walk(match, on_skip, set())
-
-
-def _natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
-    """A sort key under which digits count as numbers; case only decides between what is otherwise equal."""
-    parts = re.split(r"([0-9]{1,4000})", name)
-    return tuple((0, int(p), "") if p[:1] in "0123456789" else (1, 0, p.casefold()) for p in parts if p), name
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name in _SKIPPED_FOLDERS or name.lower() in _SKIPPED_FILES
-
-
-def _walk(folder: Path, on_skip: OnSkip | None, seen: set[tuple[int, int]]) -> Iterator[Source]:
-    """The pictures of a folder; `seen`: device and inode of those visited, so that links cannot lead in circles."""
-    levels = [iter([folder])]  # no recursion: folders can be nested more deeply than Python's calls
-    while levels:
-        entry = next(levels[-1], None)
-        if entry is None:
-            levels.pop()
-        elif not _is_folder(entry):
-            yield from _take(entry, on_skip)
-        else:
-            try:
-                levels.append(iter(_list(entry, seen)))
-            except OSError:
-                yield Source(str(entry), str(entry))
-
-
-def _list(folder: Path, seen: set[tuple[int, int]]) -> list[Path]:
-    """What of a folder is not hidden, in natural order; nothing where it was seen before."""
-    status = folder.stat()
-    entries = sorted(folder.iterdir(), key=lambda path: _natural(path.name))
-    identity = (status.st_dev, status.st_ino)
-    if identity in seen:
-        return []
-    seen.add(identity)
-    return [entry for entry in entries if not _is_hidden(entry.name)]
-
-
 def _take(path: Path, on_skip: OnSkip | None) -> Iterator[Source]:
-    if path.suffix.lower() in EXTENSIONS or _is_picture(path):
+    # A folder comes where it can't be listed; reading it says why.
+    if path.suffix.lower() in EXTENSIONS or _is_picture(path) or is_folder(path):
         yield Source(str(path), str(path))
     elif on_skip is not None:
         on_skip(str(path))
@@ -289,9 +213,9 @@ def _explain(path: Path, error: OSError | ValueError) -> InputError:
 
 
 def _suggest(path: Path) -> str:
-    if _exists(path):
+    if exists(path):
         return ": it is a symbolic link to something that does not exist"
-    if not _is_folder(path.parent):
+    if not is_folder(path.parent):
         return f": there is no folder {str(path.parent)!r}"
     try:
         names = [entry.name for entry in itertools.islice(path.parent.iterdir(), _MOST_NAMES_COMPARED)]

@@ -120,6 +120,26 @@ def test_fairface_reads_a_list_of_several_packs(tmp_path: Path) -> None:
         assert imported.tally.rows == 3
 
 
+def test_fairface_splits_are_read_or_refused(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "pack", [f"train/{number}.webp" for number in (1, 2, 3)])
+    labels = tmp_path / "labels.csv"
+    rows = "path,age,gender,race,split\ntrain/1.webp,3-9,F,None,valid\ntrain/2.webp,3-9,F,Black,NaN\n"
+    labels.write_text(rows)
+    imported = read("fairface", tmp_path / "pack", labels=labels)
+    assert [(row.split, row.race) for row in imported.rows] == [("val", None), ("train", "Black")]
+    labels.write_text(f"{rows}train/3.webp,3-9,F,Black,eval\n")
+    with pytest.raises(UnreadableLabelsError, match="the split 'eval'"):
+        read("fairface", tmp_path / "pack", labels=labels)
+
+
+def test_fairface_lists_with_other_columns_are_counted(tmp_path: Path) -> None:
+    write_pictures(tmp_path, ["train/1.jpg"])
+    (tmp_path / "fairface_label_train.csv").write_text("file,age,gender\ntrain/1.jpg,0-2,Male\n")
+    (tmp_path / "other_labels.csv").write_text("name,years\nx.jpg,3\n")
+    imported = read("fairface", tmp_path)
+    assert (len(imported.rows), dict(imported.tally.dropped)) == (1, {"picture missing": 1})
+
+
 def test_fairface_without_labels_says_what_to_do(tmp_path: Path) -> None:
     write_pictures(tmp_path, ["train/1.jpg"])
     with pytest.raises(WrongLayoutError, match="--labels"):
@@ -163,7 +183,7 @@ def test_fgnet_and_genders_by_person(tmp_path: Path) -> None:
         ("082", 0, None),
     ]
     assert dict(plain.tally.dropped) == {"the name is not person-A-age": 1}
-    (tmp_path / "people.csv").write_text("subject,gender\n1,F\n82,male\n")
+    (tmp_path / "people.csv").write_text("subject,gender\n1,F\n82.0,male\n")  # a data frame's 82
     assert [row.gender for row in read("fgnet", tmp_path, labels=tmp_path / "people.csv").rows] == [
         *("female", "female", "male"),
     ]
@@ -223,10 +243,11 @@ def make_wiki(folder: Path) -> None:
         ("Gus", datenum(date(1980, 3, 1)), 2010, 1.0, -np.inf, nan),  # no face
         ("Hal", datenum(date(1980, 3, 1)), 2010, 1.0, 0.5, nan),  # weak
         ("Ida", datenum(date(1980, 3, 1)), 2010, 0.0, 4.0, 3.0),  # two faces
+        ("", datenum(date(1980, 3, 1)), 2010, 1.0, 4.0, nan),  # nobody knows who
         ("Jon", datenum(date(1980, 3, 1)), 2010, 1.0, 4.0, nan),  # no picture
     ]
     names, born, taken, gender, score, second = zip(*entries, strict=True)
-    paths = [f"{number:02d}/{name}.jpg" for number, name in enumerate(names)]
+    paths = [f"{number:02d}/{name or 'nobody'}.jpg" for number, name in enumerate(names)]
     field = {
         "dob": np.array(born, dtype=np.int32),
         "photo_taken": np.array(taken, dtype=np.uint16),
@@ -249,12 +270,13 @@ def test_imdb_wiki_refuses_the_impossible(tmp_path: Path) -> None:
         ("Ann", 30, "female"),
         ("Bob", 29, "male"),
         ("Cay", 30, None),
+        (None, 30, "male"),
     ]
     assert dict(imported.tally.dropped) == {
         **{"age below 0": 1, "age above 100": 1, "no date of birth": 1, "no face found": 1},
         **{"face score below 1": 1, "a second face": 1, "picture missing": 1},
     }
-    assert len(read("imdb_wiki", tmp_path / "wiki_crop", min_face_score=0.1).rows) == 4
+    assert len(read("imdb_wiki", tmp_path / "wiki_crop", min_face_score=0.1).rows) == 5
 
 
 def test_imdb_wiki_with_a_damaged_list(tmp_path: Path) -> None:
@@ -280,6 +302,7 @@ def test_folder_names_are_labels(tmp_path: Path) -> None:
         "male/y.jpg": (None, None, "male", None),
         "train/Women/70+/a.jpg": (70, 120, "female", "train"),
         "Validation/35/holiday 2019/b.jpg": (35, 35, None, "val"),
+        "dev/36/e.jpg": (36, 36, None, "val"),
     }
     write_pictures(tmp_path, [*names, "20-29/30-39/c.jpg", "holiday/d.jpg"])
     imported = read("folder", tmp_path)

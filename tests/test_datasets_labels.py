@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agelens.datasets.adience_labels import LABEL_SETS, group_label, read_age_label
-from agelens.datasets.labels import parse_age, parse_gender, parse_mangled_age, write_age
+from agelens.datasets.labels import (
+    known_text,
+    parse_age,
+    parse_gender,
+    parse_mangled_age,
+    parse_split,
+    parse_whole,
+    with_point,
+    write_age,
+)
 from agelens.errors import UsageError
 from dataset_makers import ODD_AGES, STANDARD_AGES
 
@@ -21,6 +30,10 @@ from dataset_makers import ODD_AGES, STANDARD_AGES
         ("0-2", (0, 2)),
         ("(25, 32)", (25, 32)),
         ("(25,32)", (25, 32)),
+        ("25, 32", (25, 32)),
+        ("35,0", None),  # a decimal comma, or a band?
+        ("24,5", None),
+        ("25 ,32", None),
         ("[25, 32]", (25, 32)),
         ("18 to 25", (18, 25)),
         ("18_25", (18, 25)),
@@ -75,6 +88,28 @@ def test_numbers_are_never_genders() -> None:
         *("female", "male", "female", "male", "male"),
     ]
     assert [parse_gender(text) for text in ("0", "1", "", "u", "unknown", "x")] == [None] * 6
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("3", 3), ("3.0", 3), ("3,00", 3), ("0.", 0), ("3.5", None), ("-1", None), ("a", None), ("", None)],
+)
+def test_whole_numbers_as_data_frames_write_them(text: str, number: int | None) -> None:
+    assert parse_whole(text) == number
+
+
+def test_splits_points_and_what_is_missing() -> None:
+    assert [parse_split(text) for text in ("Train", "dev", "testing", "eval", "")] == [
+        "train",
+        "val",
+        "test",
+        None,
+        None,
+    ]
+    assert [with_point(text) for text in ("24,5", "-3,0", "24.5", "(24,5)", "1,2,3")] == [
+        *("24.5", "-3.0", "24.5", "(24,5)", "1,2,3"),
+    ]
+    assert [known_text(text) for text in ("ann", "NaN", "-1", "unknown", "")] == ["ann", None, None, None, None]
 
 
 def test_the_twelve_groups_stand_in_the_original_order() -> None:

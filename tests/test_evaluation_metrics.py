@@ -21,7 +21,15 @@ from agelens.evaluation.metrics import (
 )
 from agelens.evaluation.protocol import load_protocol
 from agelens.evaluation.slices import CROSS, cut, measure_slices
-from agelens.evaluation.statistics import Statistic, make_figures, mean_of, number_units, resample
+from agelens.evaluation.statistics import (
+    Statistic,
+    calibration_gap,
+    least_mean,
+    make_figures,
+    mean_of,
+    number_units,
+    resample,
+)
 from evaluation_makers import BANDS, EXACT, make_predictions, random_predictions
 
 ADIENCE = load_protocol("adience5").bands
@@ -213,6 +221,18 @@ def test_interval_of_a_worst_slice_holds_it():
     assert figure.low <= figure.value <= figure.high
     figure = figures_of(said, rounds=400)["gender_ece"]
     assert 0 <= figure.low <= figure.value <= figure.high
+
+
+def test_what_is_moved_stays_within_what_it_can_be():
+    right = np.ones(120)
+    right[[0, 61]] = 0
+    races = np.repeat(["A", "B"], 60)
+    worst = make_figures({"x": least_mean(right, races, np.array(["A", "B"]))}, np.arange(120))["x"]
+    assert worst.value <= worst.high <= 1
+    wrong = make_figures({"x": least_mean(1 - right, races, np.array(["A", "B"]))}, np.arange(120))["x"]
+    assert 0 <= wrong.low <= wrong.value
+    off = make_figures({"x": calibration_gap(np.full(120, 0.99), 1 - right)}, np.arange(120))["x"]
+    assert off.value <= off.high <= 1
 
 
 @settings(max_examples=20, deadline=None)

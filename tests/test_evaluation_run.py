@@ -15,6 +15,7 @@ from agelens.errors import DamagedDatasetError, EmptyDatasetError, LeakError, No
 from agelens.estimate import OnnxEstimator
 from agelens.evaluation.compare import compare
 from agelens.evaluation.gather import chance_inside, choose_face, label_bands
+from agelens.evaluation.leaks import find_leak_reasons, find_used
 from agelens.evaluation.predictions import Predictions
 from agelens.evaluation.protocol import load_protocol
 from agelens.evaluation.result import DataFacts, Evaluation, ModelFacts, Origin
@@ -187,6 +188,92 @@ def test_a_leaky_manifest_is_stamped(manifest: Manifest) -> None:
         evaluate(estimator(), leaky, options=OPTIONS)
 
 
+def apart(manifest: Manifest) -> tuple[Manifest, np.ndarray]:
+    """The set in three folds, by person, its own test part in fold 0; and which rows are in fold 1."""
+    fold = (np.arange(len(manifest)) // 2 % 3).astype(np.int16)
+    split = np.where(fold == 0, "test", "train").astype(object)
+    columns = replace(manifest.columns, fold=fold, split=split, group=np.full(len(manifest), -1, np.int32))
+    return replace(manifest, columns=columns), fold == 1
+
+
+@pytest.mark.parametrize("whose", ["own", "of the start"])
+def test_who_left_a_fold_out_has_learned_from_the_test_part(manifest: Manifest, whose: str) -> None:
+    divided, left_out = apart(manifest)
+    entry = {"data": divided.fingerprint, "held_out": "1"}
+    seen = estimator(recipe=entry if whose == "own" else {"seen": [entry]})
+    with pytest.raises(LeakError, match=r"outside what it left out \('1'\) \(test\) are to be evaluated"):
+        evaluate(seen, divided, "plain", OPTIONS)
+    rightful = divided.with_splits(np.where(left_out, "test", "train").astype(object))
+    entry["data"] = rightful.fingerprint
+    seen = estimator(recipe=entry if whose == "own" else {"seen": [entry]})
+    found = evaluate(seen, rightful, "plain", OPTIONS)
+    assert (found.data.pictures, found.leaks) == (left_out.sum(), ())
+    with pytest.raises(LeakError, match="outside what it left out"):
+        evaluate(seen, rightful, "plain", replace(OPTIONS, split="train"))
+
+
+def test_what_is_linked_to_the_fold_was_left_out_with_it(manifest: Manifest) -> None:
+    divided, left_out = apart(manifest)
+    subject = divided.columns.subject.copy()
+    subject[0] = subject[np.flatnonzero(left_out)[0]]
+    linked = replace(divided, columns=replace(divided.columns, subject=subject))
+    assert find_used(linked, "1").tolist() == [index > 0 and not out for index, out in enumerate(left_out)]
+    assert find_used(linked, "").tolist() == (linked.columns.split != "test").tolist()
+    assert find_used(linked, "person2").tolist() == [name != "person2" for name in subject]
+    assert find_used(linked, "nobody").all()
+
+
+def test_the_training_manifest_less_the_fold_is_what_was_learned_from(manifest: Manifest) -> None:
+    divided, left_out = apart(manifest)
+    seen = estimator(recipe={"held_out": "1"})
+    options = replace(OPTIONS, training=divided, split="all")
+    assert evaluate(seen, divided.take(left_out), "plain", options).leaks == ()
+    with pytest.raises(LeakError, match="people of the tested pictures"):
+        evaluate(seen, divided.take(divided.columns.split == "test"), "plain", options)
+    assert evaluate(estimator(), divided.take(divided.columns.split == "test"), "plain", options).leaks == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset", "is_named"),
+    [
+        ("All-Age-Faces, 6,493 pictures", "aaf", True),
+        ("table: aaf, utkface (12bbf34567cd)", "utkface", True),
+        ("HSE_FaceRec_tf's MobileNet (VGGFace2, IMDB-WIKI): teacher", "imdb_wiki", True),
+        ("ourUTKFace", "utkface", True),
+        ("UTK Faces", "utkface", True),
+        ("Bilder aus 北京", "北京", True),
+        ("utkface (12aaf34567ab)", "aaf", False),
+        ("utkface (aaf34567ab12)", "aaf", False),
+        ("data a fine set", "aaf", False),
+        ("portable", "table", False),
+        ("FairFace, 28,000 pictures", "北京", False),
+        ("FairFace, 28,000 pictures", "--", False),
+    ],
+)
+def test_who_names_a_data_set(manifest: Manifest, name: str, dataset: str, is_named: bool) -> None:
+    columns = replace(manifest.columns, dataset=np.array([dataset] * len(manifest), dtype=object))
+    seen = make_spec(training_data=({"name": name, "licence": "x"},))
+    own, rows = replace(manifest, columns=columns), np.arange(len(manifest))
+    reasons = list(find_leak_reasons(seen, own, rows, load_protocol("cross")))
+    assert any("zero-shot" in reason for reason in reasons) is is_named
+
+
+def test_folds_ask_what_the_start_has_seen_in_other_manifests(manifest: Manifest) -> None:
+    divided, left_out = apart(manifest)
+    rows, protocol = np.flatnonzero(left_out), load_protocol("adience5")
+
+    def find(**entry: str) -> list[str]:
+        spec = make_spec(recipe={"seen": [entry]})
+        return list(find_leak_reasons(spec, divided, rows, protocol, held_out="1"))
+
+    (name,) = set(divided.columns.dataset.tolist())
+    (reason,) = find(data="0" * 64, name=f"mixed: fairface, {name} (000000000000)")
+    assert f"began with weights that name {name}" in reason
+    # The same manifest without the same fold is fair.
+    assert not find(data=divided.fingerprint, name=f"{name} (000000000000)", held_out="1")
+    assert find(data=divided.fingerprint, name=f"{name} (000000000000)", held_out="2")
+
+
 @pytest.mark.parametrize("name", ["Made-Up", "the made up set (2019), training part"])
 def test_zero_shot_means_unseen(manifest: Manifest, name: str) -> None:
     columns = replace(manifest.columns, dataset=np.array(["made_up"] * len(manifest), dtype=object))
@@ -343,6 +430,17 @@ def test_a_paired_difference_is_tighter_than_two_intervals() -> None:
     assert found.verdict == "second"
     alone = first.figures["mae"]
     assert found.high - found.low < 0.3 * (alone.high - alone.low)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_model_of_ages_alone_is_compared_by_what_both_tell(is_first: bool) -> None:
+    said = random_predictions(400, 2)
+    alone = replace(said, female_probability=np.full(400, np.nan))
+    both = [summarise(each, frame(each)) for each in ((alone, said) if is_first else (said, alone))]
+    names = {each.name for each in compare(*both, rounds=20).differences}
+    assert "mae" in names
+    assert not any(name.startswith("gender") for name in names)
+    assert "gender_min_race" in {each.name for each in compare(both[is_first], both[is_first], rounds=20).differences}
 
 
 def test_only_the_same_pictures_are_compared(evaluation: Evaluation, manifest: Manifest) -> None:

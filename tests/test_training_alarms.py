@@ -147,10 +147,12 @@ def test_an_export_calibrated_on_few_faces_says_so(tmp_path: Path) -> None:
     folder, _ = train(data, tmp_path / "out", settings={"hyperparameters": {"epochs": 1}})
     told: list[str] = []
     spec = export_checkpoint(folder, ExportOptions(output=tmp_path / "few.onnx"), told.append)
-    count = read_weights(folder).about["calibration_faces"]
-    assert any(line.startswith(f"WARNING: Calibrated on {count} faces only") for line in told)
-    assert f"Calibrated on {count} faces only" in spec.notes[-1]
-    assert "Calibrated on" in (tmp_path / "few.md").read_text()
+    count = read_weights(folder).about["calibration"]["age_faces"]
+    said = f"Calibrated for age on {count} faces only and for gender on no faces at all"
+    assert 0 < count < 20
+    assert any(line.startswith(f"WARNING: {said}") for line in told)
+    assert spec.notes[-1].startswith(said)
+    assert said in (tmp_path / "few.md").read_text()
 
 
 def test_an_evaluation_knows_what_an_exported_model_has_seen(tmp_path: Path) -> None:

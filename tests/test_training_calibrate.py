@@ -11,8 +11,10 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from agelens.modelspec import IntervalLevel
+from agelens.training.batches import Lessons
 from agelens.training.calibrate import Calibration, decode_years, fit_gender, fit_sureness
-from agelens.training.calibration import fit_calibration, year_probabilities
+from agelens.training.calibration import Labelled, fit_calibration, year_probabilities
 from agelens.training.judge import collect
 from agelens.training.networks import FaceNetwork, NetworkConfig
 from training_makers import make_lessons
@@ -143,3 +145,75 @@ def test_how_sure_gender_may_be_changes_nobodys_likelier_gender(
 def test_a_calibration_from_before_it_asked_for_ages_is_read() -> None:
     old = {"age_temperature": 1.5, "gender_scale": 0.9, "gender_shift": 0.1, "levels": []}
     assert Calibration.from_dict(old) == Calibration(1.5, 0.9, 0.1)
+
+
+# What is there stays where labels are too few
+
+BEFORE = Calibration(1.5, 0.8, 0.3, (IntervalLevel.central(0, 200, "any", 0.8),), ((5, 0.5), (25, 1.0)), 5000, 4000)
+
+
+def lessons_with(ages: int, female: int, male: int) -> Lessons:
+    """200 faces of which so many have labels."""
+    lessons = make_lessons(200)
+    numbers = np.arange(200)
+    age = np.where(numbers < ages, 10 + numbers % 60, np.nan).astype(np.float32)
+    gender = np.full(200, np.nan, np.float32)
+    gender[:female], gender[female : female + male] = 1, 0
+    return replace(lessons, crops=replace(lessons.crops, age_low=age, age_high=age, female=gender))
+
+
+def fit(lessons: Lessons, before: Calibration = BEFORE, task: str = "both") -> Calibration:
+    torch.manual_seed(0)
+    network = FaceNetwork(NetworkConfig(size=48, widths=(8, 16, 32), blocks=(1, 1, 1), last_inner=32)).eval()
+    return fit_calibration(network, task, lessons, np.arange(200), before=before)
+
+
+def parts(calibration: Calibration) -> tuple[tuple[object, ...], tuple[object, ...]]:
+    """What belongs to ages, and what to gender."""
+    gender = (calibration.gender_scale, calibration.gender_shift, calibration.sureness, calibration.gender_faces)
+    return (calibration.age_temperature, calibration.levels, calibration.age_faces), gender
+
+
+@pytest.mark.parametrize(
+    ("female", "male", "is_enough"), [(200, 0, False), (181, 19, False), (49, 50, False), (180, 20, True)]
+)
+def test_gender_is_calibrated_on_both_genders_only(female: int, male: int, is_enough: bool) -> None:
+    ages, gender = parts(fit(lessons_with(200, female, male)))
+    assert ages != parts(BEFORE)[0]
+    assert (gender == parts(BEFORE)[1]) is not is_enough
+    assert gender[-1] == (female + male if is_enough else 4000)
+    assert parts(fit(lessons_with(200, 200, 0), Calibration()))[1] == parts(Calibration())[1]
+    said = list(Labelled.count(lessons_with(200, female, male), np.arange(200)).describe("both", BEFORE))
+    assert said[0] == "age: calibrated on 200 faces"
+    assert ("NOT calibrated, what was there stays" in said[1]) is not is_enough
+
+
+def test_a_set_without_ages_leaves_their_calibration_alone() -> None:
+    lessons = lessons_with(0, 100, 100)
+    ages, gender = parts(fit(lessons))
+    assert ages == parts(BEFORE)[0]
+    assert gender[-1] == 200
+    # How sure gender may be at each age goes with its scale and shift.
+    assert len(gender[2]) == 3
+    said = list(Labelled.count(lessons, np.arange(200)).describe("both", BEFORE))
+    assert said == [
+        "age: NOT calibrated, what was there stays: 0 faces with an age are too few",
+        "gender: calibrated on 200 faces",
+    ]
+
+
+def test_a_few_ages_replace_none_but_those_of_fewer() -> None:
+    few = lessons_with(50, 100, 100)
+    assert parts(fit(few))[0] == parts(BEFORE)[0]
+    assert parts(fit(few, replace(BEFORE, age_faces=49)))[0][-1] == 50
+    assert parts(fit(few, Calibration()))[0][-1] == 50
+    assert parts(fit(lessons_with(100, 100, 100)))[0][-1] == 100
+
+
+def test_what_was_there_makes_no_difference_where_labels_are_enough() -> None:
+    lessons = lessons_with(200, 100, 100)
+    assert fit(lessons) == fit(lessons, Calibration())
+    assert fit(lessons, task="age") == replace(
+        fit(lessons, Calibration(), task="age"),
+        **dict(zip(("gender_scale", "gender_shift", "sureness", "gender_faces"), parts(BEFORE)[1], strict=True)),
+    )

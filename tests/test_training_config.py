@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from agelens.errors import NotFoundError, UsageError
+from agelens.training.augment import AugmentConfig
 from agelens.training.config_file import (
+    BOUNDS,
     make_config,
     merge,
     parse_setting,
@@ -96,6 +98,20 @@ def test_each_network_has_its_own_recipe() -> None:
         ("HYPERPARAMETERS:\n  EPOCHS: 1.5", "whole number"),
         ("HYPERPARAMETERS:\n  EPOCHS: 0", "must lie within 1"),
         ("HYPERPARAMETERS:\n  EPOCHS: true", "whole number"),
+        ("HYPERPARAMETERS:\n  PATIENCE: -1", "HYPERPARAMETERS.PATIENCE is -1; it must lie within 0"),
+        ("HYPERPARAMETERS:\n  SEED: -1", "HYPERPARAMETERS.SEED is -1; it must lie within 0"),
+        ("HYPERPARAMETERS:\n  GENDER_WEIGHT: 0", "--age-gender age learns no gender"),
+        ("HYPERPARAMETERS:\n  GENDER_WEIGHT: -0.5", "HYPERPARAMETERS.GENDER_WEIGHT is -0.5"),
+        ("HYPERPARAMETERS:\n  OPTIMIZER:\n    MOMENTUM: 1", "HYPERPARAMETERS.OPTIMIZER.MOMENTUM is 1.0"),
+        ("HYPERPARAMETERS:\n  OPTIMIZER:\n    WT_DECAY: -1", "HYPERPARAMETERS.OPTIMIZER.WT_DECAY is -1.0"),
+        ("HYPERPARAMETERS:\n  OPTIMIZER:\n    CLIP: -1", "HYPERPARAMETERS.OPTIMIZER.CLIP is -1.0"),
+        ("NETWORK:\n  DROPOUT: 1.5", "NETWORK.DROPOUT is 1.5; it must be -1"),
+        ("NETWORK:\n  DROPOUT: 1", "NETWORK.DROPOUT is 1.0"),
+        ("NETWORK:\n  DROPOUT: -0.5", "NETWORK.DROPOUT is -0.5"),
+        ("DATA:\n  TEST_FOLD: -2", "DATA.TEST_FOLD is -2"),
+        ("GPU:\n  THREADS: -1", "GPU.THREADS is -1"),
+        ("AUGMENT:\n  LIGHT: 2", "AUGMENT.LIGHT is 2.0; it must lie within 0 and 1"),
+        ("AUGMENT:\n  ZOOM: 1", "AUGMENT.ZOOM is 1.0"),
         ("HYPERPARAMETERS:\n  OPTIMIZER:\n    LR: .nan", "is a number"),
         ("HYPERPARAMETERS:\n  LOSS: ordinl", "did you mean ordinal?"),
         ("HYPERPARAMETERS: 3", "is a section"),
@@ -111,6 +127,21 @@ def test_what_is_wrong_is_said(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         make_config(read_config_file(load(tmp_path, text)))
     assert message in caught.value.message
+
+
+def test_every_change_of_crops_has_its_bounds() -> None:
+    for name in AugmentConfig.__slots__:
+        low, high = BOUNDS[f"AUGMENT.{name.upper()}"]
+        for value in (low, high):
+            assert getattr(make_config({"augment": {name: value}}).augment, name) == value
+        for value in (low - 0.01, high + 0.01):
+            with pytest.raises(UsageError, match=f"AUGMENT.{name.upper()} is {value}; it must lie within 0 and"):
+                make_config({"augment": {name: value}})
+
+
+@pytest.mark.parametrize("dropout", [-1, 0, 0.5])
+def test_a_dropout_is_a_share_or_the_networks_own(dropout: float) -> None:
+    assert make_config({"network": {"dropout": dropout}}).network.dropout == dropout
 
 
 def test_numbers_may_be_written_as_people_write_them(tmp_path: Path) -> None:

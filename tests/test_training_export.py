@@ -176,6 +176,36 @@ def test_calibrating_on_other_faces_uses_all_of_them(finished: Path, tmp_path: P
     assert spec.levels[-1].gender == "any"
 
 
+def test_calibrating_on_one_label_keeps_what_was_fitted_to_the_other(finished: Path, tmp_path: Path) -> None:
+    plain = export_checkpoint(finished, ExportOptions(output=tmp_path / "plain.onnx"))
+    other = make_manifest(tmp_path, 210, age=False, test=0)
+    told: list[str] = []
+    options = ExportOptions(output=tmp_path / "c.onnx", calibrate=other, cache=tmp_path / "cache")
+    spec = export_checkpoint(finished, options, told.append)
+    assert plain.levels
+    assert spec.levels == plain.levels
+    assert any("age: NOT calibrated, what was there stays" in line for line in told)
+    assert any("gender: calibrated on 210 faces" in line for line in told)
+    faces = read_weights(finished).about["calibration"]["age_faces"]
+    assert spec.notes[-1].startswith(f"Calibrated for age on {faces} faces only: ")  # and not on 210
+
+
+def test_earlier_checkpoints_say_how_many_faces_there_were() -> None:
+    level = IntervalLevel.central(0, 200, "any", 0.9)
+    fitted = Calibration(1.5, 0.9, 0.1, (level,)).to_dict()
+    old = {name: value for name, value in fitted.items() if not name.endswith("_faces")}
+    for about, expected in (
+        ({"calibration": old, "calibration_faces": 70}, (70, 70)),
+        ({"calibration": old}, (200, 200)),
+        ({"calibration": {**old, "levels": []}, "calibration_faces": 70}, (0, 70)),
+        ({"calibration": {**old, "gender_scale": 1.0, "gender_shift": 0.0}, "calibration_faces": 70}, (70, 0)),
+        ({"calibration": fitted | {"age_faces": 3, "gender_faces": 4}}, (3, 4)),
+        ({}, (0, 0)),
+    ):
+        found = publish.read_calibration(about)
+        assert (found.age_faces, found.gender_faces) == expected
+
+
 def test_what_cannot_be_exported(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"ends in \.onnx"):
         export_checkpoint(finished, ExportOptions(output=tmp_path / "mine.pt"))

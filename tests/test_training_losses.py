@@ -146,6 +146,7 @@ def test_the_mass_inside_is_a_probability(logits: np.ndarray, low: int, width: i
 def test_years_and_groups_mark_what_a_label_allows() -> None:
     low, high = np.array([3, 20, 60, np.nan], np.float32), np.array([3, 29, 120, np.nan], np.float32)
     assert YEARS.mark(low, high).sum(axis=1).tolist() == [1, 10, 41, 0]
+    assert YEARS.mark(low, high, single=True).sum(axis=1).tolist() == [1, 0, 0, 0]
     adience = group_classes(NAMED["adience"])
     assert adience.mark(low, high).tolist() == [
         [1, 0, 0, 0, 0, 0, 0, 0],  # 3 lies between (0, 2) and (4, 6): the younger
@@ -184,6 +185,8 @@ def test_groups_come_from_the_user_then_from_the_data_then_from_adience() -> Non
     assert find_groups(twelve, None).name == "adience12"
     assert find_groups(twelve, "utk").name == "utk"
     assert find_groups((), None).name == "adience"
+    for name, groups in NAMED.items():
+        assert find_groups(groups.labels, None).name == name
 
 
 def test_rare_classes_weigh_more_and_the_mean_weight_is_one() -> None:

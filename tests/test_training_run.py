@@ -121,7 +121,7 @@ def test_something_is_learned(tmp_path: Path) -> None:
 
 
 def _plain() -> dict[str, float]:
-    names = ("rotate", "zoom", "shift", "flip", "light", "grey", "shrink", "jpeg", "noise", "erase")
+    names = ("rotate", "zoom", "shift", "flip", "light", "grey", "shrink", "jpeg", "noise", "erase", "grain")
     return dict.fromkeys(names, 0.0)
 
 

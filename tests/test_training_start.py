@@ -146,7 +146,11 @@ def test_a_run_begins_with_a_model_by_name(data: Path, tmp_path: Path) -> None:
     assert spec.licence == UNSTATED
     # Once more, from what was made: all of it is still told, once.
     again, _ = train(data, tmp_path / "again", settings=SHORT | {"network": {"start": str(tmp_path / "mine.onnx")}})
-    assert [entry["name"] for entry in list_data(read_weights(again).about)] == names
+    about = read_weights(again).about
+    assert [entry["name"] for entry in list_data(about)] == names
+    seen = [entry["name"] for entry in about["begun"]["seen"]]
+    assert any("FairFace" in name for name in seen)
+    assert names[-1] in seen
 
 
 def test_terms_pass_on(data: Path, tmp_path: Path) -> None:

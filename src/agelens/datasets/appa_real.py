@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 from agelens.datasets.importing import NO_PICTURE, Imported, ImportOptions, own_table
 from agelens.datasets.label_table import TextRow, find_column
-from agelens.datasets.labels import parse_age, parse_gender
+from agelens.datasets.labels import known_text, parse_age, parse_gender
 from agelens.datasets.pictures import Pictures
 from agelens.datasets.rows import Row, Tally
 from agelens.errors import WrongLayoutError
@@ -65,7 +65,7 @@ def _row(path: str, age: tuple[float, float], split: str, person: TextRow, tally
         age_low=age[0],
         age_high=age[1],
         gender=gender,
-        race=person.get("race") or None,
+        race=known_text(person.get("race", "")),
         split=split,
     )
 

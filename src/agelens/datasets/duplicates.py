@@ -135,11 +135,24 @@ def members(groups: NDArray[np.int32]) -> list[NDArray[np.int64]]:
     return [rows for rows in np.split(order, borders) if len(rows) > 1 and groups[rows[0]] >= 0]
 
 
+def picture_groups(manifest: Manifest) -> NDArray[np.int32]:
+    """Number of the near-duplicate group of each picture: once, however many faces the set has of it."""
+    columns = manifest.columns
+    by_path = dict(zip(columns.path.tolist(), columns.group.tolist(), strict=True))
+    return np.array(list(by_path.values()), dtype=np.int32)
+
+
 def find_conflicts(manifest: Manifest) -> list[Conflict]:
-    """Near-duplicate groups whose members do not agree on age (their bands do not meet) or on gender."""
+    """Near-duplicate groups whose members do not agree on age (their bands do not meet) or on gender.
+
+    Pictures of which the set has several faces are passed over: whose label would another picture's contradict?
+    """
     low, high, gender = manifest.columns.age_low, manifest.columns.age_high, manifest.columns.gender
     conflicts = []
+    path = manifest.columns.path
     for rows in members(manifest.columns.group):
+        if len(set(path[rows].tolist())) < len(rows):
+            continue
         aged = rows[~np.isnan(low[rows])]
         # Bands all meet exactly where the highest lower end does not pass the lowest upper end.
         years = max(0.0, float(low[aged].max() - high[aged].min())) if len(aged) else 0.0

@@ -16,9 +16,10 @@ from agelens.datasets.importing import (
     own_table,
     pack_labels,
     picture_names,
+    read_split,
 )
 from agelens.datasets.label_table import TextRow, find_column
-from agelens.datasets.labels import Band, parse_age, parse_gender, parse_mangled_age, write_age
+from agelens.datasets.labels import Band, known_text, parse_age, parse_gender, parse_mangled_age, write_age
 from agelens.datasets.pictures import NameIndex, Pictures
 from agelens.datasets.rows import OLDEST_LABEL, Row, Tally
 from agelens.errors import UnreadableLabelsError, WrongLayoutError
@@ -50,7 +51,7 @@ def import_fairface(pictures: Pictures, options: ImportOptions) -> Imported:
         "gender": find_column(labels[0], ["gender"], "gender", source),
     }
     index = NameIndex(pictures, names)
-    found = [(row, index.find(row[columns["file"]])) for row in labels]
+    found = [(row, index.find(row.get(columns["file"], ""))) for row in labels]
     if "dataset" in labels[0]:
         # One file for several packs: only the rows of this one count, but then every picture must have its row.
         found = [(row, name) for row, name in found if name is not None]
@@ -61,18 +62,19 @@ def import_fairface(pictures: Pictures, options: ImportOptions) -> Imported:
     rows = []
     tally.rows += len(found)
     for label, name in found:
-        row = _row(label, columns, name, tally)
+        split = read_split(label.get("split", ""), source)
+        row = _row(label, columns, name, split, tally)
         if row is not None:
             rows.append(row)
     return Imported(rows, tally, GROUPS)
 
 
-def _row(label: TextRow, columns: dict[str, str], name: str | None, tally: Tally) -> Row | None:
-    file = label[columns["file"]]
+def _row(label: TextRow, columns: dict[str, str], name: str | None, split: str | None, tally: Tally) -> Row | None:
+    file = label.get(columns["file"], "")
     if name is None:
         tally.drop(NO_PICTURE, file)
         return None
-    written = label[columns["age"]]
+    written = label.get(columns["age"], "")
     clean = parse_age(written)
     band = clean or parse_mangled_age(written)
     if band not in BANDS:
@@ -80,19 +82,19 @@ def _row(label: TextRow, columns: dict[str, str], name: str | None, tally: Tally
         return None
     if clean is None:
         tally.remap(f"{written} -> {write_age(band)}", file)
-    gender = parse_gender(label[columns["gender"]])
+    gender = parse_gender(label.get(columns["gender"], ""))
     if gender is None:
         tally.leave_unlabelled("gender: not given", file)
     folder = PurePosixPath(file).parts[-2:-1]
-    split = label.get("split") or (folder[0] if folder and folder[0] in ("train", "val") else None)
+    published = folder[0] if folder and folder[0] in ("train", "val") else None
     return Row(
         dataset="fairface",
         path=name,
         age_low=band[0],
         age_high=band[1],
         gender=gender,
-        race=label.get("race") or None,
-        split=split,
+        race=known_text(label.get("race", "")),
+        split=split or published,
         age_group=write_age(band),
     )
 

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 
 from agelens.datasets.importing import Imported, ImportOptions, picture_names
 from agelens.datasets.label_table import find_column, read_table
-from agelens.datasets.labels import parse_gender
+from agelens.datasets.labels import parse_gender, parse_whole
 from agelens.datasets.pictures import Pictures
 from agelens.datasets.rows import OLDEST_LABEL, KnownGender, Row, Tally
 from agelens.errors import WrongLayoutError
@@ -39,7 +39,7 @@ def import_fgnet(pictures: Pictures, options: ImportOptions) -> Imported:
         if age > OLDEST_LABEL:
             tally.drop(f"age over {OLDEST_LABEL:.0f}", path)
             continue
-        gender = genders.get(subject)
+        gender = genders.get(int(subject))
         if gender is None:
             tally.leave_unlabelled("gender: not given", path)
         rows.append(Row(dataset="fgnet", path=path, age_low=age, age_high=age, gender=gender, subject=subject))
@@ -48,7 +48,7 @@ def import_fgnet(pictures: Pictures, options: ImportOptions) -> Imported:
     return Imported(rows, tally)
 
 
-def _genders(options: ImportOptions) -> dict[str, KnownGender | None]:
+def _genders(options: ImportOptions) -> dict[int | None, KnownGender | None]:
     if options.labels is None:
         return {}
     table = list(read_table(options.labels))
@@ -56,4 +56,4 @@ def _genders(options: ImportOptions) -> dict[str, KnownGender | None]:
         return {}
     subject = find_column(table[0], ["subject", "person", "id"], "person", str(options.labels))
     gender = find_column(table[0], ["gender", "sex"], "gender", str(options.labels))
-    return {row[subject].zfill(3): parse_gender(row[gender]) for row in table}
+    return {parse_whole(row[subject]): parse_gender(row[gender]) for row in table}

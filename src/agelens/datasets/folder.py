@@ -12,20 +12,10 @@ from pathlib import PurePosixPath
 from typing import TypeVar
 
 from agelens.datasets.importing import Imported, ImportOptions, picture_names
-from agelens.datasets.labels import parse_age, parse_gender
+from agelens.datasets.labels import parse_age, parse_gender, parse_split
 from agelens.datasets.pictures import Pictures
 from agelens.datasets.rows import KnownGender, Row, Tally
 from agelens.errors import WrongLayoutError
-
-SPLITS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 
 Label = TypeVar("Label")
 
@@ -43,7 +33,7 @@ def import_folder(pictures: Pictures, _options: ImportOptions) -> Imported:
         folders = PurePosixPath(path).parts[:-1]
         ages = _distinct(map(parse_age, folders))
         genders: list[KnownGender] = _distinct(map(parse_gender, folders))
-        splits = _distinct(SPLITS.get(name.lower()) for name in folders)
+        splits = _distinct(map(parse_split, folders))
         if max(len(ages), len(genders), len(splits)) > 1:
             tally.drop("two of its folders disagree", path)
             continue

@@ -18,6 +18,7 @@ import numpy as np
 
 from agelens.advice import how_to_install
 from agelens.datasets.importing import NO_PICTURE, Imported, ImportOptions
+from agelens.datasets.labels import known_text
 from agelens.datasets.pictures import Pictures
 from agelens.datasets.rows import KnownGender, Row, Tally
 from agelens.errors import MissingPackageError, UnreadableLabelsError, WrongLayoutError
@@ -95,8 +96,10 @@ def _row(entry: dict[str, Any], kind: str, path: str, tally: Tally) -> Row:
     gender = GENDERS.get(float(entry["gender"]))
     if gender is None:
         tally.leave_unlabelled("gender: not given", path)
+    # SciPy gives an empty text of a MATLAB file as an array without elements.
+    name = entry["name"] if isinstance(entry["name"], str) else ""
     # The crops hold the face with 40% margin, so the place in the uncropped picture says nothing about them.
-    return Row(dataset=kind, path=path, age_low=age, age_high=age, gender=gender, subject=str(entry["name"]) or None)
+    return Row(dataset=kind, path=path, age_low=age, age_high=age, gender=gender, subject=known_text(str(name)))
 
 
 def _entries(content: bytes, kind: str, name: str) -> Iterator[dict[str, Any]]:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 from agelens.datasets.label_table import TextRow, find_column, parse_table, read_table
+from agelens.datasets.labels import SPLITS, known_text, parse_split
 from agelens.datasets.pictures import Pictures, is_picture
 from agelens.datasets.rows import KnownGender, Row, Tally
-from agelens.errors import MissingPicturesError, WrongLayoutError
+from agelens.errors import MissingPicturesError, UnreadableLabelsError, WrongLayoutError
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,22 @@ def pack_labels(path: Path, dataset: str) -> list[TextRow]:
     if rows:
         find_column(rows[0], ["path"], "picture's path", str(path))
     return rows
+
+
+def read_split(text: str, source: str) -> str | None:
+    """The split that a label file names; None where it names none.
+
+    Raises:
+        UnreadableLabelsError: It is none of train, val and test, by whatever name.
+    """
+    split = parse_split(text)
+    if split is None and known_text(text):
+        raise UnreadableLabelsError(
+            f"{source} has the split {text!r}, and there are train, val and test (also written {', '.join(SPLITS)}). "
+            f"Write one of them there, or nothing where the rows may be divided as needed; a column that holds no "
+            f"splits needs another name"
+        )
+    return split
 
 
 def picture_names(pictures: Pictures, kind: str, expected: str) -> list[str]:

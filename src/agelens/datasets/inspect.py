@@ -15,7 +15,8 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw
 
 from agelens.advice import how_to_install
-from agelens.datasets.duplicates import find_conflicts, members
+from agelens.datasets.duplicates import find_conflicts, members, picture_groups
+from agelens.datasets.faces import show_around
 from agelens.datasets.labels import write_age
 from agelens.datasets.manifest import GENDERS, Manifest
 from agelens.datasets.manifest_file import read_manifest
@@ -93,19 +94,27 @@ def open_prepared(path: Path) -> Manifest:
 def open_prepared_pixels(path: Path, manifest: Manifest) -> Callable[[int], Pixels]:
     """What gives the pixels of a row, shape (H, W, 3): from the `.h5` itself, or from the pictures of a manifest.
 
+    A row that says where its face is gives that face, the others the whole picture.
+
     Raises:
         NotFoundError: The pictures are not where they were.
     """
     if path.suffix == ".h5":
         return open_pixels(path)
     pictures = manifest.open_pictures()
-    return lambda row: read_picture(pictures, manifest.columns.path[row]).pixels
+
+    def read(index: int) -> Pixels:
+        row = manifest[index]
+        image = read_picture(pictures, row.path)
+        return image.pixels if row.box is None else np.asarray(show_around(image, row.box, 2 * _CELL))
+
+    return read
 
 
 def inspect_manifest(manifest: Manifest) -> Inspection:
     """Count what a manifest holds."""
     columns = manifest.columns
-    near = members(columns.group)
+    near = members(picture_groups(manifest))
     conflicts = find_conflicts(manifest)
     ages = manifest.typical_age
     decades = Counter((ages[~np.isnan(ages)] // 10 * 10).astype(int).tolist())

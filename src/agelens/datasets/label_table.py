@@ -30,7 +30,7 @@ def read_table(path: Path) -> Iterator[TextRow]:
     if suffix == ".parquet":
         yield from _read_parquet(path)
     elif suffix in (".jsonl", ".ndjson"):
-        yield from _read_lines(path)
+        yield from _parse_lines(path.read_bytes(), str(path))
     else:
         yield from parse_table(path.read_bytes(), str(path))
 
@@ -41,10 +41,7 @@ def parse_table(content: bytes, name: str, *, delimiter: str = "") -> Iterator[T
     Raises:
         UnreadableLabelsError: It is empty, not UTF-8, or a row is longer than the header.
     """
-    try:
-        lines = content.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise UnreadableLabelsError(f"{name} is not UTF-8 text: {error}. Save it as UTF-8") from error
+    lines = _decode(content, name).splitlines()
     if not lines:
         raise UnreadableLabelsError(f"{name} is empty")
     reader = csv.DictReader(lines, delimiter=delimiter or max("\t;,", key=lines[0].count), restkey="")
@@ -74,18 +71,28 @@ def find_column(columns: Iterable[str], names: Sequence[str], what: str, source:
     )
 
 
-def _read_lines(path: Path) -> Iterator[TextRow]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                parsed = json.loads(line)
-            except ValueError as error:
-                raise UnreadableLabelsError(f"{path}, line {number}: not JSON ({error})") from error
-            if not isinstance(parsed, dict):
-                raise UnreadableLabelsError(f"{path}, line {number}: not a JSON object")
-            yield {str(key): _text(value) for key, value in parsed.items()}
+def _parse_lines(content: bytes, name: str) -> Iterator[TextRow]:
+    """Rows of JSON objects. What one leaves out is missing there: the columns are those of all rows together."""
+    rows: list[TextRow] = []
+    for number, line in enumerate(_decode(content, name).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            parsed = json.loads(line)
+        except ValueError as error:
+            raise UnreadableLabelsError(f"{name}, line {number}: not JSON ({error})") from error
+        if not isinstance(parsed, dict):
+            raise UnreadableLabelsError(f"{name}, line {number}: not a JSON object")
+        rows.append({str(key): _text(value) for key, value in parsed.items()})
+    blank = dict.fromkeys((column for row in rows for column in row), "")
+    return ({**blank, **row} for row in rows)
+
+
+def _decode(content: bytes, name: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UnreadableLabelsError(f"{name} is not UTF-8 text: {error}. Save it as UTF-8") from error
 
 
 def _read_parquet(path: Path) -> Iterator[TextRow]:
@@ -108,4 +115,5 @@ def _read_parquet(path: Path) -> Iterator[TextRow]:
 def _text(value: object) -> str:
     if value is None or value != value:  # NaN, the missing number of data frames
         return ""
-    return f"{value:g}" if isinstance(value, float) else str(value).strip()
+    # A number that a data frame made a decimal one, because another cell is empty, is still the number that it was.
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()

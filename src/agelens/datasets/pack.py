@@ -4,7 +4,8 @@
 of the age group where the set has groups, else whole years), `y_train_gender`, `y_test_gender` (0 male, 1 female); -1
 where unknown, and `mask_*_age`, `mask_*_gender` say so too. For each part also `age_low_*`, `age_high_*`,
 `subject_*`, `fold_*`, `path_*`, `group_*` (near-duplicates). `manifest` holds the whole manifest as JSON Lines. The
-attributes hold the provenance.
+attributes hold the provenance. A row with a box has its face in the middle of its picture, and nothing far from it; the
+box in the manifest is the one there.
 
 Every picture is read once, hashed, scaled and compressed on several threads into a `Stage`; only then, with all hashes
 known, are the parts drawn, by subject, and the compressed chunks copied into place.
@@ -27,13 +28,23 @@ from PIL import ImageOps
 
 from agelens.advice import how_to_install
 from agelens.datasets.duplicates import hash_picture
+from agelens.datasets.faces import GREY, box_within, show_around
 from agelens.datasets.importing import ImportOptions
 from agelens.datasets.manifest import Columns, Manifest, canonical_row
 from agelens.datasets.manifest_file import from_lines, to_lines
 from agelens.datasets.pictures import Pictures
 from agelens.datasets.prepare import ImportedSet, PrepareOptions, check_rows, import_source
 from agelens.datasets.rows import Row
-from agelens.datasets.scan import Progress, default_workers, ordered, read_picture, unreadable, with_groups
+from agelens.datasets.scan import (
+    OUTSIDE,
+    Progress,
+    default_workers,
+    is_outside,
+    ordered,
+    read_picture,
+    unreadable,
+    with_groups,
+)
 from agelens.datasets.stage import Stage, StagedPicture
 from agelens.errors import DamagedDatasetError, InputError, MissingPackageError, NotFoundError, UsageError
 from agelens.outfile import typed_output_errors
@@ -41,7 +52,7 @@ from agelens.outfile import typed_output_errors
 if TYPE_CHECKING:
     import h5py
 
-    from agelens.types import Pixels
+    from agelens.types import Image, Pixels
 
 FORMAT = "agelens.pack/1"
 TEST_SHARE = 0.1
@@ -94,15 +105,16 @@ def prepare_pack(
         kept, places = [], []
         for row, place in zip(rows, stage.places, strict=True):
             if place.dhash:
-                kept.append(replace(row, dhash=place.dhash))
+                box = box_within(row.box, size) if row.box else None
+                kept.append(replace(row, dhash=place.dhash, box=box))
                 places.append(place)
             else:
                 source.imported.tally.drop(stage.read(place).decode(), row.path)
         if not options.shares and not any(row.split in ("val", "test") for row in kept):
             options = replace(options, shares={"train": 1 - TEST_SHARE, "test": TEST_SHARE})
         manifest = check_rows(source, with_groups(kept), options)
-        place_of = {row.path: place for row, place in zip(kept, places, strict=True)}
-        chosen = [place_of[path] for path in manifest.columns.path]
+        place_of = {(row.path, row.face): place for row, place in zip(kept, places, strict=True)}
+        chosen = [place_of[face] for face in zip(manifest.columns.path, manifest.columns.face, strict=True)]
         test = is_test(manifest.columns)
         with typed_output_errors(target), h5py.File(stage.assembled, "w") as file:
             for part, mask in (("train", ~test), ("test", test)):
@@ -179,7 +191,7 @@ def scale_picture(picture: PillowImage.Image, size: int) -> PillowImage.Image:
     width, height = picture.size
     if width != height:
         side = max(width, height)
-        picture = ImageOps.pad(picture, (side, side), color=(128, 128, 128))
+        picture = ImageOps.pad(picture, (side, side), color=GREY)
     method = PillowImage.Resampling.BOX if max(width, height) > size else PillowImage.Resampling.BILINEAR
     return picture.resize((size, size), method)
 
@@ -192,11 +204,12 @@ def _fill(
     def work(row: Row) -> StagedPicture:
         try:
             image = read_picture(pictures, row.path)
-            # Half as many pixels again as the result has: so much is left to average that nobody sees the first half.
-            fine = image.at_scale(min(1.5 * size / max(image.width, image.height), 1.0))
+            if is_outside(row, image):
+                return StagedPicture("", OUTSIDE.encode())
+            shown = _show(image, row, 1.5 * size)
         except InputError as error:
             return StagedPicture("", unreadable(error).encode())
-        return StagedPicture(hash_picture(image.picture), compress(scale_picture(fine.picture, size).tobytes()))
+        return StagedPicture(hash_picture(image.picture), compress(scale_picture(shown, size).tobytes()))
 
     done = len(stage.places)
     for picture in ordered(work, rows[done:], workers or default_workers()):
@@ -204,6 +217,16 @@ def _fill(
         done += 1
         if progress is not None:
             progress(done, len(rows))
+
+
+def _show(image: Image, row: Row, fine: float) -> PillowImage.Image:
+    """What the pack shows of a picture, with some `fine` pixels a side.
+
+    These are half as many again as the result has: so much is left to average that nobody sees the first half.
+    """
+    if row.box is not None:
+        return show_around(image, row.box, fine)
+    return image.at_scale(min(fine / max(image.width, image.height), 1.0)).picture
 
 
 def find_compressor() -> Callable[[bytes], bytes]:

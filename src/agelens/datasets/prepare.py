@@ -14,16 +14,17 @@ from typing import Any
 import numpy as np
 import PIL
 
-from agelens.datasets.duplicates import count_sizes, find_conflicts
+from agelens.datasets.duplicates import count_sizes, find_conflicts, picture_groups
 from agelens.datasets.importing import Imported, ImportOptions, refuse_missing
 from agelens.datasets.kinds import find_importer
 from agelens.datasets.manifest import Columns, Manifest
 from agelens.datasets.pictures import Pictures, open_pictures, unpack
 from agelens.datasets.rows import Row, Tally
 from agelens.datasets.scan import Progress, scan_rows
+from agelens.datasets.sift import sift
 from agelens.datasets.splits import assign_splits, drop_leaks, find_leaks, refuse_leaks
 from agelens.datasets.table import open_table
-from agelens.errors import EmptyDatasetError, NotFoundError, UsageError
+from agelens.errors import EmptyDatasetError, NotFoundError, UsageError, WrongLayoutError
 from agelens.outfile import write_whole
 
 
@@ -125,7 +126,9 @@ def import_source(kind: str, path: Path, importing: ImportOptions, options: Prep
     elif options.work is not None and path.is_file():
         root = unpack(path, options.work)
     pictures = pictures or open_pictures(root)
+    _refuse_unwritable(pictures.root, path, *filter(None, (importing.labels, options.root)))
     imported = importer(pictures, importing)
+    imported = replace(imported, rows=sift(imported.rows, imported.tally))
     write_report(imported.tally, options.report)
     refuse_missing(imported.tally, importing, pictures, where)
     _refuse_nothing(imported.rows, imported.tally, path)
@@ -145,7 +148,7 @@ def check_rows(source: ImportedSet, rows: list[Row], options: PrepareOptions) ->
         source.kind, source.pictures.root, Columns.of(rows), groups=imported.groups, versions=library_versions()
     )
     conflicts = find_conflicts(manifest)
-    near = count_sizes(manifest.columns.group)
+    near = count_sizes(picture_groups(manifest))
     if options.drop_conflicts is not None:
         bad = [c for c in conflicts if c.gender or c.years > options.drop_conflicts]
         manifest = _without(manifest, np.array([i for c in bad for i in c.rows], dtype=int), tally, "labels conflict")
@@ -223,6 +226,16 @@ def _recorded(source: ImportedSet, options: PrepareOptions) -> dict[str, Any]:
     for private in ("workers", "report", "work"):
         plain.pop(private)
     return {name: value.name if isinstance(value, Path) else value for name, value in plain.items() if value}
+
+
+def _refuse_unwritable(*places: Path) -> None:
+    for place in places:
+        try:
+            str(place).encode()
+        except UnicodeEncodeError as error:
+            raise WrongLayoutError(
+                f"the name {str(place)!r} is not UTF-8, so no manifest can hold it: rename it"
+            ) from error
 
 
 def _refuse_nothing(rows: list[Row] | Manifest, tally: Tally, path: Path) -> None:

@@ -117,7 +117,8 @@ class Tally:
     def _remember(self, reason: str, example: str) -> None:
         names = self.examples.setdefault(reason, [])
         if len(names) < 3:
-            names.append(example)
+            # A name may hold bytes that are no UTF-8, and a report can't.
+            names.append(example.encode("utf-8", "backslashreplace").decode())
 
     def to_dict(self) -> dict[str, Any]:
         """The report: `rows`, `kept`, `remapped`, `dropped`, then what is known beyond them."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from agelens.cores import count_cores
 from agelens.datasets.duplicates import group_duplicates, hash_picture
+from agelens.datasets.faces import lies_within
 from agelens.datasets.pictures import Pictures
 from agelens.datasets.rows import Row, Tally
 from agelens.decode import decode
@@ -27,6 +28,9 @@ Made = TypeVar("Made")
 DETAIL = 384
 """Pixels that the longer side needs at least: twenty for each of a hash's cells, and enough to be scaled to 227 pixels
 as the whole picture. A larger JPEG is decoded at a half, a quarter or an eighth."""
+
+OUTSIDE = "its box lies outside the picture"
+"""The reason under which a row is dropped that `is_outside`."""
 
 _BATCH = 8
 """Pictures that one thread takes at a time: handing over costs a tenth of a small picture's decoding."""
@@ -78,21 +82,24 @@ def scan_rows(
     workers: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[Row]:
-    """Decode every picture; rows whose picture is broken are dropped and counted, the others get hash and group.
+    """Decode every picture; rows whose picture is broken, or hasn't their box, are dropped and counted.
+
+    The others get hash and group.
 
     Args:
         rows: Rows of one manifest.
         pictures: Where they lie.
-        tally: Gets the dropped ones, by error code.
+        tally: Gets the dropped ones, by reason.
         workers: Threads.
         progress: Called with the number of pictures done.
     """
 
     def scan(row: Row) -> Scanned:
         try:
-            return Scanned(dhash=hash_picture(read_picture(pictures, row.path).picture))
+            image = read_picture(pictures, row.path)
         except InputError as error:
             return Scanned(failure=unreadable(error))
+        return Scanned(failure=OUTSIDE) if is_outside(row, image) else Scanned(dhash=hash_picture(image.picture))
 
     kept = []
     for done, (row, scanned) in enumerate(
@@ -105,6 +112,11 @@ def scan_rows(
         if progress is not None:
             progress(done)
     return with_groups(kept)
+
+
+def is_outside(row: Row, image: Image) -> bool:
+    """Whether a row's box can't be of a face in its picture: it was measured in another one, or at another scale."""
+    return row.box is not None and not lies_within(row.box, image.width, image.height)
 
 
 def unreadable(error: InputError) -> str:

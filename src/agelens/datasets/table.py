@@ -1,40 +1,45 @@
 """Your own pictures, labelled by a table: CSV, TSV, JSON Lines or Parquet with one row a face.
 
 Columns are found by name (`path`/`file`/`image`, `age` or `age_low` and `age_high`, `gender`/`sex`,
-`subject`/`identity`/ `person`, `race`, `split`, `fold`, `dataset`, `face`), or named (`--column age=Alter`). Only the
-path is needed, and one of age and gender. Genders are words or letters; what numbers mean differs from set to set, so
-it must be said (`--gender-code 0=male`).
+`subject`/`identity`/`person`, `race`, `split`, `fold`, `dataset`, `face`, `box_x` to `box_height` or `x`, `y`, `width`,
+`height`), or named (`--column age=Alter`). Only the path is needed, and one of age and gender. Genders are words or
+letters; what numbers mean differs from set to set, so it must be said (`--gender-code 0=male`). A row without a box is
+about the face in the middle of its picture.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from agelens.datasets.folder import SPLITS
-from agelens.datasets.importing import NO_PICTURE, Imported, ImportOptions
-from agelens.datasets.label_table import TextRow, find_column, read_table
-from agelens.datasets.labels import Band, parse_age, parse_gender, parse_mangled_age, write_age
+from agelens.datasets.importing import NO_PICTURE, Imported, ImportOptions, read_split
+from agelens.datasets.label_table import TextRow, read_table
+from agelens.datasets.labels import (
+    Band,
+    known_text,
+    parse_age,
+    parse_gender,
+    parse_mangled_age,
+    parse_whole,
+    with_point,
+    write_age,
+)
 from agelens.datasets.pictures import FolderPictures, NameIndex, Pictures, is_picture
 from agelens.datasets.rows import KnownGender, Row, Tally
+from agelens.datasets.table_columns import BOX, find_columns
 from agelens.errors import UnreadableLabelsError, UsageError
 
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "path": ("path", "file", "filename", "file_name", "image", "image_path", "picture"),
-    "age": ("age", "age_band", "age_range", "age_group"),
-    "age_low": ("age_low", "age_min"),
-    "age_high": ("age_high", "age_max"),
-    "gender": ("gender", "sex"),
-    "subject": ("subject", "identity", "person", "user_id", "subject_id"),
-    "race": ("race", "ethnicity"),
-    "split": ("split", "partition", "subset"),
-    "fold": ("fold",),
-    "dataset": ("dataset",),
-    "face": ("face", "face_id"),
-}
-MISSING = frozenset({"", "none", "nan", "null", "n/a", "na", "unknown", "u", "-1"})
+BOXLESS = "its box is not x, y, width, height in pixels"
+AGELESS = "age unreadable or impossible"
+FOLDLESS = "its fold is not a whole number"
+HIGHEST_FOLD = 32767
+AS_WRITTEN = ("path", "gender", "box_x", "box_y")
+"""Roles of which -1 is no sign that nothing is known: it may be the code of a gender, or just outside the picture."""
+
+Place = tuple[float, float, float, float]
 
 
 class TablePictures(FolderPictures):
@@ -81,16 +86,15 @@ def open_table(labels: Path, options: ImportOptions) -> TablePictures:
     Raises:
         UnreadableLabelsError: The table can't be read, holds no rows, or has no column of paths.
     """
-    table = _read(labels)
-    column = _find_columns(table[0], options, str(labels))["path"]
-    return TablePictures(labels, (label[column] for label in table))
+    table, columns = _read(labels, options)
+    return TablePictures(labels, (label[columns["path"]] for label in table))
 
 
-def _read(labels: Path) -> list[TextRow]:
+def _read(labels: Path, options: ImportOptions) -> tuple[list[TextRow], dict[str, str]]:
     table = list(read_table(labels))
     if not table:
         raise UnreadableLabelsError(f"{labels} holds no rows")
-    return table
+    return table, find_columns(table[0], options.columns, str(labels))
 
 
 def import_table(pictures: Pictures, options: ImportOptions) -> Imported:
@@ -102,19 +106,21 @@ def import_table(pictures: Pictures, options: ImportOptions) -> Imported:
 
     Raises:
         UsageError: No table is given, or `columns` names an unknown role.
-        UnreadableLabelsError: A column is missing, or genders are numbers whose meaning is not given.
+        UnreadableLabelsError: A column is missing, genders are numbers whose meaning is not given, or a split is none
+            of train, val and test.
     """
     if options.labels is None:
         raise UsageError("a table is needed: agelens prepare table FILE.csv -o OUT")
-    table = _read(options.labels)
-    columns = _find_columns(table[0], options, str(options.labels))
+    table, columns = _read(options.labels, options)
     places = pictures.places if isinstance(pictures, TablePictures) else {}
     index = NameIndex(pictures, [name for name in pictures.names() if is_picture(name)])
     tally = Tally(rows=len(table))
     rows = []
     for label in table:
         file = label[columns["path"]]
-        known = {role: label[name] for role, name in columns.items()}
+        known = {
+            role: label[name] if role in AS_WRITTEN else known_text(label[name]) or "" for role, name in columns.items()
+        }
         path = places.get(file) or index.find(file)
         if path is None:
             tally.drop(NO_PICTURE, file)
@@ -123,72 +129,74 @@ def import_table(pictures: Pictures, options: ImportOptions) -> Imported:
     return Imported(rows, tally)
 
 
-def _find_columns(first: TextRow, options: ImportOptions, source: str) -> dict[str, str]:
-    unknown = set(options.columns) - set(COLUMNS)
-    if unknown:
-        raise UsageError(f"{', '.join(sorted(unknown))} is no role of a column. There are: {', '.join(COLUMNS)}")
-    present = {name.lower(): name for name in first}
-    columns = {role: find_column(first, [name], role, source) for role, name in options.columns.items()}
-    for role, names in COLUMNS.items():
-        found = next((present[name] for name in names if name in present), None)
-        if found is not None:
-            columns.setdefault(role, found)
-    if "path" not in columns:
-        find_column(first, COLUMNS["path"], "picture's path", source)
-    if not columns.keys() & {"age", "age_low", "gender"}:
-        find_column(first, COLUMNS["age"] + COLUMNS["gender"], "age or the gender", source)
-    if ("age_low" in columns) != ("age_high" in columns):
-        raise UnreadableLabelsError(f"{source} has only one of the two columns age_low and age_high")
-    return columns
-
-
 def _row(path: str, known: dict[str, str], options: ImportOptions, tally: Tally) -> Row | None:
-    band, wrong = _age(known, path, tally)
+    band, repair = _age(known)
+    box, fold = _box(known), parse_whole(known.get("fold", ""))
     gender = _gender(known.get("gender", ""), options)
+    wrong = _fault(known, band, box, fold) or ("" if band or gender else "neither age nor gender")
     if wrong:
         tally.drop(wrong, path)
         return None
-    if band is None and gender is None:
-        tally.drop("neither age nor gender", path)
-        return None
+    if repair:
+        tally.remap(repair, path)
     for task, label in (("age", band), ("gender", gender)):
         if label is None:
             tally.leave_unlabelled(f"{task}: not given", path)
     texts: dict[str, Any] = {role: known.get(role) or None for role in ("subject", "race", "face")}
-    split, fold = known.get("split", "").lower(), known.get("fold", "")
     return Row(
         dataset=known.get("dataset") or "table",
         path=path,
         age_low=band[0] if band else None,
         age_high=band[1] if band else None,
         gender=gender,
-        split=SPLITS.get(split, split) or None,
-        fold=int(fold) if fold.isdigit() else None,
+        split=read_split(known.get("split", ""), str(options.labels)),
+        fold=fold,
+        box=box,
         **texts,
     )
 
 
-def _age(known: dict[str, str], path: str, tally: Tally) -> tuple[Band | None, str]:
-    """The band, and what is wrong with it."""
-    if known.get("age_low", "").lower() not in MISSING:
-        text = f"{known['age_low']}-{known['age_high']}"
-    else:
-        text = known.get("age", "")
-    if text.lower() in MISSING:
-        return None, ""
-    band = parse_age(text)
-    if band is None and (band := parse_mangled_age(text)):
-        tally.remap(f"{text} -> {write_age(band)}", path)
-    return band, "" if band else "age unreadable or impossible"
+def _fault(known: dict[str, str], band: Band | None, box: Place | None, fold: int | None) -> str:
+    """Why a row can't be used: something is given, and can't be read."""
+    if band is None and _is_given(known, "age", "age_low", "age_high"):
+        return AGELESS
+    if box is None and _is_given(known, "box_width", "box_height"):
+        return BOXLESS
+    return FOLDLESS if _is_given(known, "fold") and (fold is None or fold > HIGHEST_FOLD) else ""
+
+
+def _is_given(known: dict[str, str], *roles: str) -> bool:
+    return any(known.get(role) for role in roles)
+
+
+def _age(known: dict[str, str]) -> tuple[Band | None, str]:
+    """The band, and what was done to read it."""
+    written = [known["age_low"], known["age_high"]] if known.get("age_low") else [known.get("age", "")]
+    text = "-".join(map(with_point, written))
+    if band := parse_age(text):
+        return band, "" if text == "-".join(written) else "a decimal comma -> a point"
+    band = parse_mangled_age(text)
+    return band, f"{text} -> {write_age(band)}" if band else ""
+
+
+def _box(known: dict[str, str]) -> Place | None:
+    try:
+        x, y, width, height = (float(with_point(known[role])) for role in BOX)
+    except (KeyError, ValueError):
+        return None
+    # Numbers up to 1 would be shares of the picture's sides.
+    whole = math.isfinite(x + y + width + height) and min(width, height) > 0 and max(width, height) > 1
+    return (x, y, width, height) if whole else None
 
 
 def _gender(text: str, options: ImportOptions) -> KnownGender | None:
-    if text in options.gender_codes:
-        return options.gender_codes[text]
+    code = text if text in options.gender_codes else text.removesuffix(".0")
+    if code in options.gender_codes:
+        return options.gender_codes[code]
     gender = parse_gender(text)
-    if gender is None and text.lower() not in MISSING and text.replace(".", "").isdigit():
+    if gender is None and known_text(text) and code.replace(".", "").isdigit():
         raise UnreadableLabelsError(
             f"{options.labels} writes genders as numbers ({text}), and sets differ in what they mean. Say it: "
-            f"--gender-code {text}=female or --gender-code {text}=male"
+            f"--gender-code {code}=female or --gender-code {code}=male"
         )
     return gender

@@ -137,20 +137,24 @@ def compare(first: Evaluation, second: Evaluation, *, rounds: int = 1000) -> Com
 def _differences(
     part: str, ours: Predictions, theirs: Predictions, protocol: Protocol, rounds: int
 ) -> list[Difference]:
-    pairs = {
-        name: (mine, other)
-        for (name, mine), other in zip(
-            build_statistics(ours, protocol).items(), build_statistics(theirs, protocol).values(), strict=True
-        )
-        if mine.counted.any() and other.counted.any() and (name in IN_PARTS or (part == ALL and name != "constant_mae"))
-    }
-    if not pairs:
+    first, second = build_statistics(ours, protocol), build_statistics(theirs, protocol)
+    names = [
+        name
+        for name, mine in first.items()
+        if (name in IN_PARTS or (part == ALL and name != "constant_mae"))
+        # Of a model that tells no gender there is no worst race either.
+        and name in second
+        and mine.counted.any()
+        and second[name].counted.any()
+    ]
+    if not names:
         return []
     units = ours.units
-    drawn_first = resample({name: mine for name, (mine, _) in pairs.items()}, units, rounds=rounds)
-    drawn_second = resample({name: other for name, (_, other) in pairs.items()}, units, rounds=rounds)
+    drawn_first = resample({name: first[name] for name in names}, units, rounds=rounds)
+    drawn_second = resample({name: second[name] for name in names}, units, rounds=rounds)
     found = []
-    for name, (mine, other) in pairs.items():
+    for name in names:
+        mine, other = first[name], second[name]
         value, counter = mine.value(), other.value()
         if np.isnan(value) or np.isnan(counter):
             continue

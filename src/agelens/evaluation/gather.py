@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agelens.align import CropGeometry, align
+from agelens.datasets.faces import find_in_box
 from agelens.decode import decode_any
 from agelens.errors import InputError
 from agelens.evaluation.predictions import Predictions
@@ -28,14 +29,12 @@ if TYPE_CHECKING:
     from agelens.datasets.manifest import Manifest
     from agelens.datasets.pictures import Pictures
     from agelens.evaluation.protocol import Protocol
-    from agelens.types import Age, Box, Pixels, Report
+    from agelens.types import Age, Pixels, Report
 
     Floats = NDArray[np.float64]
 
 SHARPNESS_CROP = CropGeometry(64)
 """The part of a face whose sharpness is measured: the same for every model, so that their slices are the same."""
-LEAST_OVERLAP = 0.2
-"""Intersection over union of a row's box and a face's from which on they are the same face."""
 CHUNK = 32
 LEAST_MASS = 1e-6  # as calibration has it: a band that the model thinks impossible is not divided by nothing
 
@@ -166,9 +165,7 @@ def choose_face(report: Report, box: NDArray[np.float32] | None = None) -> Face 
     if not report.faces:
         return None
     if box is not None and not np.isnan(box[0]):
-        overlap = [_overlap(face.box, box) for face in report.faces]
-        best = int(np.argmax(overlap))
-        return report.faces[best] if overlap[best] >= LEAST_OVERLAP else None
+        return find_in_box(report.faces, box)
     width, height = report.width or 1, report.height or 1
 
     def distance(face: Face) -> float:
@@ -176,14 +173,6 @@ def choose_face(report: Report, box: NDArray[np.float32] | None = None) -> Face 
         return math.hypot(x, y) / max(width, height) - 0.5 * min(1.0, face.box.width / width)
 
     return min(report.faces, key=distance)
-
-
-def _overlap(face: Box, box: NDArray[np.float32]) -> float:
-    x, y, width, height = (float(value) for value in box)
-    across = min(face.x + face.width, x + width) - max(face.x, x)
-    down = min(face.y + face.height, y + height) - max(face.y, y)
-    shared = max(across, 0.0) * max(down, 0.0)
-    return shared / (face.width * face.height + width * height - shared + 1e-9)
 
 
 def measure_sharpness(image: Image, face: Face) -> float:

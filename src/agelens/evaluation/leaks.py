@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agelens.datasets.duplicates import near_pairs
+from agelens.datasets.splits import link_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,7 +24,7 @@ DATA_KEY = "data"
 HELD_OUT_KEY = "held_out"
 """Where a recipe names the fold or the person that was left out of a manifest whose fingerprint it says."""
 SEEN_KEY = "seen"
-"""Where a recipe lists the same of weights that were learned on from, or a data set's `name` if no more is known."""
+"""Where a recipe lists the same of weights that were learned on from, and the `name` of the data, or that alone."""
 
 
 def find_leak_reasons(
@@ -51,15 +52,15 @@ def find_leak_reasons(
     before = spec.recipe.get(SEEN_KEY, [])
     own = {DATA_KEY: spec.recipe.get(DATA_KEY, []), HELD_OUT_KEY: left_out}
     for seen, whose in [(own, ""), *((entry, "weights that it began with were ") for entry in before)]:
-        yield from _find_seen(spec.name, seen, whose, whole, tested, held_out)
+        yield from _find_seen(spec.name, seen, whose, whole, tested)
     names = sorted(set(whole.columns.dataset[tested].tolist()))
     if protocol.folds is not None and held_out is not None:
         for name in names:
-            if any(_mentions(str(entry.get("name", "")), name) for entry in before):
+            if any(_names(entry, name) and whole.fingerprint not in _fingerprints(entry) for entry in before):
                 yield f"the model {spec.name} began with weights that name {name} among their training data"
     if protocol.unseen or (protocol.folds is not None and held_out is None):
         for name in names:
-            if any(_mentions(str(entry.get("name", "")), name) for entry in spec.training_data):
+            if any(_names(entry, name) for entry in spec.training_data):
                 yield f"the model {spec.name} names {name} among its training data, and {protocol.name} is zero-shot"
 
 
@@ -69,7 +70,6 @@ def _find_seen(
     whose: str,
     whole: Manifest,
     tested: NDArray[np.int64],
-    held_out: str | None,
 ) -> Iterator[str]:
     """Whether rows are among those of manifests that were trained on, each as a sentence.
 
@@ -79,27 +79,51 @@ def _find_seen(
         whose: What stands before "trained".
         whole: See `find_leak_reasons`, as for what follows.
         tested: Likewise.
-        held_out: Likewise.
     """
-    trained, left_out = seen.get(DATA_KEY, []), str(seen.get(HELD_OUT_KEY, ""))
-    # The first exports wrote all that they knew of the data here.
-    listed = trained if isinstance(trained, list) else [trained]
-    fingerprints = {str(entry.get("fingerprint")) if isinstance(entry, dict) else str(entry) for entry in listed}
+    fingerprints, left_out = _fingerprints(seen), str(seen.get(HELD_OUT_KEY, ""))
     said = f"the model {model}: {whose}" if whose else f"the model {model} was "
     if whole.take(tested).fingerprint in fingerprints:
         yield f"{said}trained on these very pictures"
-    elif whole.fingerprint in fingerprints and not (left_out and left_out == held_out):
-        splits = set(whole.columns.split[tested].tolist())
-        if splits != {"test"}:
-            yield (
-                f"{said}trained on this manifest, and pictures outside its test part"
-                f" ({', '.join(sorted(str(split) for split in splits))}) are to be evaluated"
-            )
+    elif whole.fingerprint in fingerprints and find_used(whole, left_out)[tested].any():
+        splits = ", ".join(sorted({str(split) for split in whole.columns.split[tested]}))
+        kept = f"what it left out ({left_out!r})" if left_out else "its test part"
+        yield f"{said}trained on this manifest, and pictures outside {kept} ({splits}) are to be evaluated"
 
 
-def find_shared(training: Manifest, tested: Manifest) -> Iterator[str]:
-    """What of the training part (all but its `test`) stands in the tested rows too, each as a sentence."""
-    used = training.take(np.asarray(training.columns.split != "test"))
+def _fingerprints(seen: Mapping[str, Any]) -> set[str]:
+    trained = seen.get(DATA_KEY, [])
+    # The first exports wrote all that they knew of the data here.
+    listed = trained if isinstance(trained, list) else [trained]
+    return {str(entry.get("fingerprint")) if isinstance(entry, dict) else str(entry) for entry in listed}
+
+
+def find_used(manifest: Manifest, left_out: str) -> NDArray[np.bool_]:
+    """Which rows a training on a manifest has learned from or been chosen by, shape (N,).
+
+    Args:
+        manifest: What it was trained on.
+        left_out: The fold, or the person, that it left out, and with it whatever is linked to that: the manifest's own
+            test part is then trained on like the rest. Empty: it left the test part out.
+    """
+    columns = manifest.columns
+    if not left_out:
+        return np.asarray(columns.split != "test")
+    apart = columns.fold.astype(str) == left_out
+    if not apart.any():
+        apart = np.asarray(columns.subject == left_out)
+    units = link_rows(manifest)
+    return ~np.isin(units, units[apart])
+
+
+def find_shared(training: Manifest, tested: Manifest, left_out: str = "") -> Iterator[str]:
+    """What of a training manifest was learned from and stands in the tested rows too, each as a sentence.
+
+    Args:
+        training: What a model was trained on.
+        tested: The rows that are to be evaluated.
+        left_out: See `find_used`.
+    """
+    used = training.take(find_used(training, left_out))
     people = set(_people(used)) & set(_people(tested))
     if people:
         names = ", ".join(sorted(f"{dataset}/{subject}" for dataset, subject in people)[:3])
@@ -119,10 +143,22 @@ def _people(manifest: Manifest) -> Iterator[tuple[str, str]]:
     return ((dataset, subject) for dataset, subject in pairs if subject is not None)
 
 
-def _mentions(text: str, name: str) -> bool:
-    """Whether a data set's name occurs in a text, whatever its spelling: "All-Age-Faces" is `aaf`."""
-    spelt = re.sub(r"[^a-z0-9]", "", text.lower())
-    return any(re.sub(r"[^a-z0-9]", "", other) in spelt for other in (name, *_OTHER_NAMES.get(name, ())))
+def _names(entry: Mapping[str, Any], name: str) -> bool:
+    """Whether what is said of training data names a data set, whatever its spelling: "All-Age-Faces" is `aaf`."""
+    text = _FINGERPRINT.sub("", str(entry.get("name", "")))
+    text = _HUMP.sub(" ", text).lower()
+    return any(_spell(other).search(text) for other in (name, *_OTHER_NAMES.get(name, ())))
 
 
+def _spell(name: str) -> re.Pattern[str]:
+    """Finds a name at the beginning of a word, whatever stands between its letters."""
+    letters = r"[\W_]*".join(_LETTER.findall(name.lower()))
+    return re.compile(rf"(?<!{_LETTER.pattern}){letters}" if letters else r"(?!)")
+
+
+_LETTER = re.compile(r"[^\W_]")
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
+"""Where another word begins without a space: "ourFairFace"."""
+_FINGERPRINT = re.compile(r"\([0-9a-f]{12}\)")
+"""What `export` writes behind a name; its letters name nothing."""
 _OTHER_NAMES = {"aaf": ("all-age-faces",), "imdb_wiki": ("imdb", "wiki"), "appa_real": ("appa", "chalearn")}

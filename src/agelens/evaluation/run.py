@@ -17,7 +17,7 @@ from agelens.evaluation.alarms import find_alarms
 from agelens.evaluation.curves import measure_confusions, measure_curves, measure_gates
 from agelens.evaluation.figures import LEAST_IN_SLICE, build_statistics
 from agelens.evaluation.gather import Answer, collect, gather
-from agelens.evaluation.leaks import find_leak_reasons, find_shared
+from agelens.evaluation.leaks import HELD_OUT_KEY, find_leak_reasons, find_shared
 from agelens.evaluation.peers import open_estimator
 from agelens.evaluation.protocol import Protocol, default_protocol, load_protocol
 from agelens.evaluation.result import DataFacts, Evaluation, ModelFacts, Origin, fold_spread
@@ -285,8 +285,9 @@ def refuse_leaks(
     found: list[str] = []
     for estimator, (held_out, rows) in zip(estimators, shares, strict=True):
         found += find_leak_reasons(estimator.spec, manifest, rows, protocol, held_out=held_out)
-    if options.training is not None:
-        found += find_shared(options.training, manifest.take(np.concatenate([rows for _, rows in shares])))
+        if options.training is not None:
+            left_out = str(estimator.spec.recipe.get(HELD_OUT_KEY, ""))
+            found += find_shared(options.training, manifest.take(rows), left_out)
     reasons = tuple(dict.fromkeys(found))
     if reasons and not options.allow_leak:
         raise LeakError(

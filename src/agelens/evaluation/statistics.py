@@ -58,8 +58,8 @@ class Statistic:
         terms: What is summed, shape (N, K).
         combine: Sums (..., K) -> the number, shape (...); NaN where there is nothing to divide by.
         counted: Mask (N,) of the faces that it is about.
-        biased: Whether resampling moves it to one side, as it does a minimum or a sum of absolute values; its interval
-            is then moved back by as much.
+        biased: Whether resampling moves it to one side, as it does the lowest of several shares or a calibration gap;
+            its interval is then moved back by as much, within the 0 to 1 that these can be.
     """
 
     terms: Floats
@@ -118,7 +118,7 @@ def balanced_mean(values: Floats, classes: NDArray[Any], names: NDArray[Any]) ->
 
 
 def least_mean(values: Floats, classes: NDArray[Any], names: NDArray[Any]) -> Statistic:
-    """The lowest of each class's mean."""
+    """The lowest of each class's mean; the values are 0 to 1."""
     terms, _, counted = _by_class(values, classes, names)
     return Statistic(terms, _least_ratio, counted, biased=True)
 
@@ -213,10 +213,10 @@ def make_figures(
 
 
 def interval(samples: Floats, centre: float | None = None) -> tuple[float, float] | tuple[None, None]:
-    """The middle 95% of bootstrap samples, moved to be around `centre` where one is given."""
+    """The middle 95% of bootstrap samples; where a centre is given, moved to be around it, within 0 and 1."""
     known = samples[~np.isnan(samples)]
     if not known.size:
         return None, None
-    shift = 0.0 if centre is None else centre - float(known.mean())
-    low, high = np.percentile(known, [2.5, 97.5]) + shift
-    return (float(low), float(high)) if centre is None else (max(float(low), 0.0), float(high))
+    ends = np.percentile(known, [2.5, 97.5])
+    low, high = ends if centre is None else np.clip(ends + centre - known.mean(), 0, 1)
+    return float(low), float(high)

@@ -188,9 +188,7 @@ def label_crops(lessons: Lessons, rows: NDArray[np.int64], crops: Tensor) -> Bat
 def label_ages(lessons: Lessons, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
     """Which classes the labels allow, and the distribution over them where there is one; both (N, C)."""
     low, high = _known_ages(lessons, rows)
-    inside = torch.from_numpy(lessons.classes.mark(low, high))
-    if lessons.single:
-        inside = inside * (inside.sum(dim=1, keepdim=True) == 1)
+    inside = torch.from_numpy(lessons.classes.mark(low, high, single=lessons.single))
     target = torch.zeros_like(inside)
     if lessons.deviation is not None:
         exact = low == high

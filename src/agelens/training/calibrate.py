@@ -39,6 +39,8 @@ class Calibration:
         sureness: By what the logit that comes of it is multiplied: pairs of an age and a factor, even between them and
             beyond, weighed by the distribution of ages; without pairs it stays as it is. Factors are positive, so that
             nobody's likelier gender changes.
+        age_faces: How many faces temperature and levels were fitted to; 0: they weren't.
+        gender_faces: How many scale, shift and sureness were.
     """
 
     age_temperature: float = 1.0
@@ -46,6 +48,8 @@ class Calibration:
     gender_shift: float = 0.0
     levels: tuple[IntervalLevel, ...] = ()
     sureness: tuple[tuple[float, float], ...] = ()
+    age_faces: int = 0
+    gender_faces: int = 0
 
     @property
     def sureness_by_year(self) -> Floats:
@@ -70,6 +74,8 @@ class Calibration:
             "gender_shift": self.gender_shift,
             "levels": [level.to_list() for level in self.levels],
             "sureness": [list(pair) for pair in self.sureness],
+            "age_faces": self.age_faces,
+            "gender_faces": self.gender_faces,
         }
 
     @staticmethod
@@ -77,7 +83,8 @@ class Calibration:
         levels = tuple(map(IntervalLevel.from_list, values["levels"]))
         scale, shift = values["gender_scale"], values["gender_shift"]
         sureness = tuple((age, factor) for age, factor in values.get("sureness", ()))
-        return Calibration(values["age_temperature"], scale, shift, levels, sureness)
+        faces = (values.get("age_faces", 0), values.get("gender_faces", 0))
+        return Calibration(values["age_temperature"], scale, shift, levels, sureness, *faces)
 
 
 def softmax(logits: Floats) -> Floats:

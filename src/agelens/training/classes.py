@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agelens.groups import AgeGroups, parse_groups
+from agelens.groups import NAMED, AgeGroups, parse_groups
 from agelens.modelspec import AGE_BINS
 
 if TYPE_CHECKING:
@@ -42,8 +42,14 @@ class AgeClasses:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def mark(self, low: Floats, high: Floats) -> Floats:
-        """1.0 for the classes that a label allows, shape (N, C); all 0 where the age is unknown (NaN)."""
+    def mark(self, low: Floats, high: Floats, *, single: bool = False) -> Floats:
+        """1.0 for the classes that a label allows, shape (N, C); all 0 where it says nothing.
+
+        Args:
+            low: First year of each label, shape (N,), NaN where unknown.
+            high: Last year.
+            single: Whether a label that allows several classes says nothing either.
+        """
         years = np.arange(AGE_BINS, dtype=np.float32)
         # A mean of many guesses such as 24.7 lies in the class of the nearest whole year.
         first, last = np.rint(np.minimum(low, AGE_BINS - 1)), np.rint(high)
@@ -51,7 +57,7 @@ class AgeClasses:
         marks = np.zeros((len(low), len(self)), np.float32)
         for index in range(len(self)):
             marks[:, index] = allowed[:, self.member == index].any(axis=1)
-        return marks
+        return marks * (marks.sum(axis=1, keepdims=True) == 1) if single else marks
 
     def to_years(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
         """Class probabilities (N, C) as probabilities of years (N, 101)."""
@@ -95,7 +101,4 @@ def find_groups(labels: Sequence[str], chosen: str | None) -> AgeGroups:
     """
     if chosen:
         return parse_groups(chosen)
-    for name in ("adience", "adience12"):
-        if parse_groups(name).labels == tuple(labels):
-            return parse_groups(name)
-    return parse_groups("adience")
+    return next((groups for groups in NAMED.values() if groups.labels == tuple(labels)), NAMED["adience"])

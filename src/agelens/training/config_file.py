@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import json
 import math
 import tomllib
@@ -216,23 +217,45 @@ def _as_word(text: str, choices: tuple[str, ...], place: str) -> str:
     raise UsageError(f"{place} knows no {text!r}; {hint}")
 
 
+BOUNDS = {
+    "DATA.TEST_FOLD": (-1, 1e4),
+    "HYPERPARAMETERS.EPOCHS": (1, 1e6),
+    "HYPERPARAMETERS.BATCH_SIZE": (0, 1e6),
+    "HYPERPARAMETERS.OPTIMIZER.LR": (1e-12, 1e3),
+    "HYPERPARAMETERS.OPTIMIZER.MOMENTUM": (0, 0.999999),
+    "HYPERPARAMETERS.OPTIMIZER.WT_DECAY": (0, 1e3),
+    "HYPERPARAMETERS.OPTIMIZER.WARMUP": (0, 1),
+    "HYPERPARAMETERS.OPTIMIZER.CLIP": (0, 1e9),
+    "HYPERPARAMETERS.SEED": (0, 1e15),
+    "HYPERPARAMETERS.EMA": (0, 0.999999),
+    "HYPERPARAMETERS.PATIENCE": (0, 1e6),
+    "HYPERPARAMETERS.SIGMA": (0.1, 50),
+    "HYPERPARAMETERS.GENDER_WEIGHT": (1e-6, 1e6),
+    "HYPERPARAMETERS.SMOOTHING": (0, 0.99),
+    "HYPERPARAMETERS.RARE_AGES": (0, 1),
+    "HYPERPARAMETERS.SAVE_EVERY": (1, 1e9),
+    "AUGMENT.ROTATE": (0, 180),
+    "AUGMENT.ZOOM": (0, 0.9),
+    "AUGMENT.SHIFT": (0, 0.5),
+    "AUGMENT.LIGHT": (0, 1),
+    **dict.fromkeys((f"AUGMENT.{name}" for name in ("FLIP", "GREY", "SHRINK", "JPEG", "ERASE")), (0, 1)),
+    **dict.fromkeys(("AUGMENT.NOISE", "AUGMENT.GRAIN"), (0, 255)),
+    "DATALOADER.VALIDATION_SPLIT": (0.001, 0.9),
+    "GPU.THREADS": (0, 1e4),
+}
+"""The least and the largest value of each number that has them."""
+OWN_DROPOUT = -1
+
+
 def _check(config: Config) -> None:
-    hyper = config.hyperparameters
-    bounds = [
-        ("HYPERPARAMETERS.EPOCHS", hyper.epochs, 1, 1e6),
-        ("HYPERPARAMETERS.BATCH_SIZE", hyper.batch_size, 0, 1e6),
-        ("HYPERPARAMETERS.OPTIMIZER.LR", hyper.optimizer.lr, 1e-12, 1e3),
-        ("HYPERPARAMETERS.OPTIMIZER.WARMUP", hyper.optimizer.warmup, 0, 1),
-        ("HYPERPARAMETERS.EMA", hyper.ema, 0, 0.999999),
-        ("HYPERPARAMETERS.SIGMA", hyper.sigma, 0.1, 50),
-        ("HYPERPARAMETERS.RARE_AGES", hyper.rare_ages, 0, 1),
-        ("HYPERPARAMETERS.SMOOTHING", hyper.smoothing, 0, 0.99),
-        ("HYPERPARAMETERS.SAVE_EVERY", hyper.save_every, 1, 1e9),
-        ("DATALOADER.VALIDATION_SPLIT", config.dataloader.validation_split, 0.001, 0.9),
-    ]
-    for place, value, low, high in bounds:
+    for place, (low, high) in BOUNDS.items():
+        value: Any = functools.reduce(getattr, place.lower().split("."), config)
         if not low <= value <= high:
-            raise UsageError(f"{place} is {value}; it must lie within {low:g} and {high:g}")
+            hint = "; --age-gender age learns no gender" if place.endswith("GENDER_WEIGHT") and not value else ""
+            raise UsageError(f"{place} is {value}; it must lie within {low:g} and {high:g}{hint}")
+    dropout = config.network.dropout
+    if dropout != OWN_DROPOUT and not 0 <= dropout < 1:
+        raise UsageError(f"NETWORK.DROPOUT is {dropout}; it must be -1, the network's own, or from 0 to below 1")
 
 
 def to_values(config: DataclassInstance) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agelens.align import CropGeometry, align
+from agelens.datasets.faces import find_in_box
 from agelens.decode import decode
 from agelens.detect import FaceDetector, central_face
 from agelens.errors import DamagedDatasetError, EmptyDatasetError, InputError
@@ -54,7 +55,7 @@ class CropSet:
         dataset: The set each face comes from, shape (N,).
         row: Which row of the manifest each face is, shape (N,).
         fingerprint: SHA-256 of the manifest's rows.
-        lost: How many pictures gave no face, by reason.
+        lost: How many rows gave no face, by reason.
     """
 
     pixels: NDArray[np.uint8]
@@ -87,14 +88,14 @@ def cut_crops(
     workers: int = 2,
     progress: Progress | None = None,
 ) -> CropSet:
-    """Finds and cuts the central face of every picture of a manifest.
+    """Finds and cuts the face of every row of a manifest: the one in the row's box, else the one in the middle.
 
     Args:
         manifest: What to cut.
         folder: Where the crop set goes; it is written beside and renamed when it is whole.
         geometry: What the crops show, see `CropGeometry.widen`.
         cut: Gives the crop of a row, shape (size, size, 3), or the reason why there is none; by default the picture is
-            read from the manifest's root and the face in its middle found and aligned.
+            read from the manifest's root and the face found and aligned, see `aligned_cut`.
         workers: Threads.
         progress: Called with (done, total).
 
@@ -178,7 +179,9 @@ def open_crops(folder: Path) -> CropSet:
 
 
 def aligned_cut(manifest: Manifest, geometry: CropGeometry, read: Callable[[int], Image] | None = None) -> Cut:
-    """Cuts the face in the middle of a row's picture, upright and in its true size.
+    """Cuts a row's face, upright and in its true size: the one that meets its box best.
+
+    Of a row without a box, that is the face in the middle of the picture.
 
     Args:
         manifest: The rows.
@@ -186,6 +189,7 @@ def aligned_cut(manifest: Manifest, geometry: CropGeometry, read: Callable[[int]
         read: Gives a row's picture; by default from the manifest's root.
     """
     detector = FaceDetector()
+    boxes = manifest.columns.box
     if read is None:
         pictures = manifest.open_pictures()
         names = [str(name) for name in manifest.columns.path]
@@ -199,7 +203,10 @@ def aligned_cut(manifest: Manifest, geometry: CropGeometry, read: Callable[[int]
         except InputError as error:
             return error.code
         faces = detector.detect(image)
-        return align(image, central_face(image, faces).landmarks, geometry) if faces else "no_face"
+        if not faces:
+            return "no_face"
+        face = central_face(image, faces) if np.isnan(boxes[row]).any() else find_in_box(faces, boxes[row])
+        return align(image, face.landmarks, geometry) if face else "no_face_in_box"
 
     return cut
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from agelens.outfile import write_whole
 from agelens.training.build import network_of
-from agelens.training.calibration import fit_calibration
+from agelens.training.calibrate import Calibration
+from agelens.training.calibration import Labelled, fit_calibration
 from agelens.training.config_file import to_values
 from agelens.training.foreign import read_weights
 from agelens.training.judge import measure_rows
@@ -30,12 +31,13 @@ def finish_run(training: Training, devices: dict[str, Any]) -> None:
         return
     network = network_of(weights).to(training.team.device)
     calibration = fit_calibration(network, training.task, training.lessons, material.val)
+    for line in Labelled.count(training.lessons, material.val).describe(training.task, Calibration()):
+        training.say(line)
     about = training.about | {
         "epoch": course.best,
         "validation": valid,
         "test": test,
         "calibration": calibration.to_dict(),
-        "calibration_faces": len(material.val),
         "date": datetime.now(UTC).date().isoformat(),
     }
     folder.save_model(weights.tensors, about)

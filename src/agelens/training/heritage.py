@@ -24,9 +24,15 @@ def list_data(about: Mapping[str, Any]) -> tuple[dict[str, str], ...]:
     """
     own, before = about.get("training_data"), about.get("begun", {}).get("training_data", ())
     if own is None:
-        data = about.get("data", {})
-        own = [{"name": f"{data.get('kind', 'unknown')} ({data.get('fingerprint', '')[:12]})"}]
+        own = [{"name": name_data(about.get("data", {}))}]
     return tuple({tuple(entry.items()): entry for entry in (*before, *own)}.values())
+
+
+def name_data(data: Mapping[str, Any]) -> str:
+    """What was trained on as a text: its kind, the data sets in it where they have other names, its fingerprint."""
+    kind, sets = data.get("kind", "unknown"), data.get("datasets", [])
+    named = f": {', '.join(sets)}" if set(sets) - {kind} else ""
+    return f"{kind}{named} ({data.get('fingerprint', '')[:12]})"
 
 
 def inherit(start: Weights) -> dict[str, Any]:
@@ -42,12 +48,12 @@ def inherit(start: Weights) -> dict[str, Any]:
 
 
 def _list_seen(about: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    """Manifests that weights have seen, by fingerprint and what was held out of them, or data sets by name."""
+    """Manifests that weights have seen, by fingerprint, name and what was held out of them, or data sets by name."""
     yield from about.get("begun", {}).get("seen", ())
     yield from about.get("seen", ())
     data = about.get("data", {})
     if data.get("fingerprint"):
-        yield {"data": data["fingerprint"], "held_out": data.get("held_out", "")}
+        yield {"name": name_data(data), "data": data["fingerprint"], "held_out": data.get("held_out", "")}
     elif "seen" not in about:
         yield from ({"name": entry["name"]} for entry in about.get("training_data", ()))
 

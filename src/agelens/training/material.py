@@ -18,7 +18,7 @@ from agelens.decode import decode
 from agelens.errors import EmptyDatasetError, NotFoundError, UsageError
 from agelens.groups import AgeGroups
 from agelens.training.build import choose_layout
-from agelens.training.classes import find_groups
+from agelens.training.classes import YEARS, find_groups, group_classes
 from agelens.training.crops import WIDENING, CropSet, aligned_cut, cut_crops, open_crops
 from agelens.training.levi_hassner import PICTURE, WINDOW
 from agelens.training.networks import FaceNetwork
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from agelens.types import Image
 
 Tell = Callable[[str], None]
+MOST_MUTE = 0.5
+"""Share of the age labels that may teach nothing before it is said."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,6 +92,8 @@ def open_material(config: Config, task: str, origin: Weights | None, team: Team,
     geometry = find_geometry(config, source, origin, listeners.tell)
     material = cut_material(config, task, source, geometry, team, listeners)
     check_material(material, task)
+    if task != "gender":
+        check_ages(material, config, listeners.tell)
     return material
 
 
@@ -125,6 +129,7 @@ def cut_material(
         "leaky": manifest.leaky,
         "faces": len(crops),
         "lost": crops.lost,
+        "datasets": sorted(set(crops.dataset[np.concatenate([parts["train"], parts["val"]])].tolist())),
         "groups": list(groups.labels),
         "labels": {name: _count_labels(crops, age_known, rows) for name, rows in parts.items()},
     }
@@ -316,6 +321,29 @@ def check_material(material: Material, task: str) -> None:
                 f"train holds {len(np.unique(low))} different ages; an age is learned from several: add more, or train"
                 " --age-gender gender"
             )
+
+
+def check_ages(material: Material, config: Config, tell: Tell) -> None:
+    """Refuses ages of which the network would learn a single class, and says where most of them teach nothing.
+
+    Raises:
+        EmptyDatasetError: The labels that the loss learns from are all of one class, or there is none.
+    """
+    rows = material.train[material.age_known[material.train]]
+    is_face, single = config.network.kind == "face", config.hyperparameters.loss == "cross_entropy"
+    classes = YEARS if is_face else group_classes(material.groups)
+    marks = classes.mark(material.crops.age_low[rows], material.crops.age_high[rows], single=single)
+    taught, mute = int(marks.any(axis=0).sum()), int((~marks.any(axis=1)).sum())
+    several = "years" if is_face else f"of the groups {material.groups.name}"
+    said = f"of {len(rows):,} age labels in train {mute:,} reach over several {several}, so cross_entropy drops them"
+    cure = "choose another --loss" if is_face else "choose other --groups, or another --loss"
+    if taught < 2:
+        raise EmptyDatasetError(
+            f"the age labels of train tell of {taught} of the network's classes, and an age is learned from several"
+            f"{f' ({said})' if mute else ''}; {cure}, or train --age-gender gender"
+        )
+    if mute > MOST_MUTE * len(rows):
+        tell(f"WARNING: {said}; {cure}")
 
 
 def rare_age_weights(material: Material, power: float) -> NDArray[np.float64]:

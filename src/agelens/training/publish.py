@@ -18,7 +18,7 @@ from agelens.modelspec import IntervalLevel, ModelSpec
 from agelens.outfile import Target, write_whole
 from agelens.training.build import network_of
 from agelens.training.calibrate import Calibration
-from agelens.training.calibration import fit_calibration, year_probabilities
+from agelens.training.calibration import Labelled, fit_calibration, year_probabilities
 from agelens.training.card import write_card
 from agelens.training.config_file import lower_keys, make_config
 from agelens.training.export import export_onnx
@@ -95,12 +95,12 @@ def export_checkpoint(checkpoint: Path, options: ExportOptions, tell: Callable[[
     network, about = network_of(weights), weights.about
     silence(network, about["task"])
     faces = _open_faces(weights, options, tell) if options.calibrate or options.int8 else None
-    calibration = Calibration.from_dict(about["calibration"]) if "calibration" in about else Calibration()
-    calibrated_on = int(about.get("calibration_faces", ENOUGH if "calibration" in about else 0))
+    calibration = read_calibration(about)
     if faces is not None and options.calibrate:
-        calibration, calibrated_on = fit_calibration(network, about["task"], *faces), len(faces[1])
-        tell(f"calibrated on {calibrated_on:,} faces of {options.calibrate}")
-    few = warn_of_few(calibrated_on)
+        for line in Labelled.count(*faces).describe(about["task"], calibration):
+            tell(f"{options.calibrate}: {line}")
+        calibration = fit_calibration(network, about["task"], *faces, before=calibration)
+    few = warn_of_few(calibration, about["task"])
     spec = describe(weights, calibration, options)
     spec = replace(spec, notes=spec.notes + few)
     model = export_onnx(network, calibration, spec)
@@ -125,11 +125,28 @@ def silence(network: Network, task: str) -> None:
             parameter.zero_()
 
 
-def warn_of_few(faces: int) -> tuple[str, ...]:
-    """What must be said of a calibration on so many faces; nothing where they are enough."""
-    if faces >= ENOUGH:
+def read_calibration(about: dict[str, Any]) -> Calibration:
+    """What a checkpoint says of its calibration; without a word of it nothing is corrected."""
+    if "calibration" not in about:
+        return Calibration()
+    found = Calibration.from_dict(about["calibration"])
+    if "age_faces" in about["calibration"]:
+        return found
+    # Earlier ones say how many faces there were for both, or nothing of it.
+    faces = int(about.get("calibration_faces", ENOUGH))
+    is_fitted = (found.gender_scale, found.gender_shift) != (1.0, 0.0)
+    return replace(found, age_faces=faces if found.levels else 0, gender_faces=faces if is_fitted else 0)
+
+
+def warn_of_few(calibration: Calibration, task: str) -> tuple[str, ...]:
+    """What must be said of what was learned and is calibrated on few faces; nothing where they are enough."""
+    counts = {"age": calibration.age_faces, "gender": calibration.gender_faces}
+    few = {name: faces for name, faces in counts.items() if task in (name, "both") and faces < ENOUGH}
+    if not few:
         return ()
-    on = f"on {faces:,} faces only" if faces else "on no faces at all"
+    on = " and ".join(
+        f"for {name} on {f'{faces:,} faces only' if faces else 'no faces at all'}" for name, faces in few.items()
+    )
     return (f"Calibrated {on}: its intervals and probabilities may be off by much.",)
 
 

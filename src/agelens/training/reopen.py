@@ -22,6 +22,7 @@ from agelens.modelspec import AGE_OUTPUT, METADATA_KEY, ModelSpec
 from agelens.training.calibrate import Calibration
 from agelens.training.export import build_graph
 from agelens.training.foreign import Weights
+from agelens.training.heritage import name_data
 from agelens.training.networks import FaceNetwork, NetworkConfig
 
 if TYPE_CHECKING:
@@ -77,10 +78,12 @@ def read_model_weights(model: bytes, source: str) -> Weights:
 def _list_seen(spec: ModelSpec) -> Iterator[dict[str, Any]]:
     """See `heritage.inherit`."""
     yield from spec.recipe.get("seen", ())
+    names = [entry.get("name", "") for entry in spec.training_data]
     if "data" in spec.recipe:
-        yield {name: spec.recipe[name] for name in ("data", "held_out") if name in spec.recipe}
+        own = name_data(spec.recipe["dataset"]) if "dataset" in spec.recipe else "; ".join(names)
+        yield {"name": own, **{key: spec.recipe[key] for key in ("data", "held_out") if key in spec.recipe}}
     else:
-        yield from ({"name": entry.get("name", "")} for entry in spec.training_data)
+        yield from ({"name": name} for name in names)
 
 
 def _find_dropout(spec: ModelSpec) -> float:

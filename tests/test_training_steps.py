@@ -118,7 +118,7 @@ def test_without_augmentation_training_sees_what_prediction_sees() -> None:
 def test_augmentation_keeps_levels_within_bounds_and_changes_something() -> None:
     wide = face(40, True, 0, 86)
     draws = np.random.default_rng(0).random((20, DRAWS))
-    strong = AugmentConfig(30, 0.3, 0.1, 0.5, 0.6, 0.5, 0.5, 0.5, 30, 0.5)
+    strong = AugmentConfig(30, 0.3, 0.1, 0.5, 0.6, 0.5, 0.5, 0.5, 30, 0.5, 30)
     crops = np.stack([draw_crop(wide, 1.35, 64, strong, row) for row in draws])
     out = change_light(crops, strong, draws, np.empty(crops.shape, np.float32))
     assert 0 <= out.min() < out.max() <= 255

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from agelens.training.augment import DRAWS, STILL, AugmentConfig, change_light, draw_crop
+from agelens.training.augment import COARSE, DRAWS, STILL, AugmentConfig, change_light, draw_crop
 from agelens.training.batches import still_crops
 from agelens.training.crops import CropSet
 from agelens.training.recipe.jpeg import pass_through_jpeg
@@ -145,6 +145,29 @@ def test_noise_is_as_strong_as_said() -> None:
     draws[:, 18] = [0, 0.5, 0.8, 1]
     noisy = change(grey, draws, 1.0, SIZE, replace(STILL, noise=8))
     assert noisy.std(dim=(1, 2, 3)).tolist() == pytest.approx([0, 2, 5.12, 8], rel=0.05, abs=0.01)
+
+
+@pytest.mark.parametrize("coarse", [False, True])
+@pytest.mark.parametrize("colour", [0.0, 0.6, 1.0])
+def test_grain_is_as_strong_as_coarse_and_as_coloured_as_drawn(coarse: bool, colour: float) -> None:
+    grey = np.full((4, 63, 64, 3), 128, np.uint8)
+    draws = np.full((4, DRAWS), 0.5)
+    draws[:, 26] = [0, 0.5, 0.8, 1]
+    draws[:, 27] = COARSE - 0.01 if coarse else COARSE
+    draws[:, 28] = colour
+    config = replace(STILL, grain=16)
+    both = {
+        "one by one": change_light(grey, config, draws, np.empty(grey.shape, np.float32)),
+        "all at once": change(torch.from_numpy(grey), draws.astype(np.float32), 1.0, 64, config)
+        .permute(0, 2, 3, 1)[:, :63]
+        .numpy(),
+    }
+    for way, grainy in both.items():
+        assert grainy.std(axis=(1, 2, 3)) == pytest.approx([0, 2, 8.19, 16], rel=0.05, abs=0.01), way
+        red, green, _ = (grainy[3] - 128).reshape(-1, 3).T
+        assert np.corrcoef(red, green)[0, 1] == pytest.approx(1 - colour**2, abs=0.06), way
+        beside = np.corrcoef(grainy[3, :, 0:-1:2, 0].ravel(), grainy[3, :, 1::2, 0].ravel())[0, 1]
+        assert beside == pytest.approx(1.0 if coarse else 0.0, abs=0.06), way
 
 
 @pytest.mark.parametrize("quality", [30, 50, 78])

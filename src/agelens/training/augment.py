@@ -41,6 +41,8 @@ class AugmentConfig:
         jpeg: Probability of a pass through JPEG at quality 25 to 80.
         noise: Largest standard deviation of added noise, in levels of 255.
         erase: Probability of a covered rectangle.
+        grain: Largest standard deviation of grain, as of film, of the dark or of prints that were scanned: fine or
+            coarse, of brightness or of colours. Half of the faces have less than an eighth of it.
     """
 
     rotate: float = 10.0
@@ -53,15 +55,19 @@ class AugmentConfig:
     jpeg: float = 0.15
     noise: float = 4.0
     erase: float = 0.1
+    grain: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
 STILL = AugmentConfig(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-DRAWS = 26
+DRAWS = 30
 """Uniform numbers that one face needs, whatever the configuration: the first ten for `draw_crop`."""
+COARSE = 0.4
+"""Share of the faces with grain whose grain is two pixels wide."""
 TABLE = 1 << 20
+"""Normal numbers that noise is read from."""
 
 
 def draw_crop(wide: Pixels, widening: float, size: int, config: AugmentConfig, draws: NDArray[np.float64]) -> Pixels:
@@ -165,8 +171,10 @@ def _change_one(x: NDArray[np.float32], config: AugmentConfig, draws: NDArray[np
     if config.noise:
         # A fixed table of noise, read at a random place: to draw it afresh would take longer than all the rest.
         start = int(draws[19] * (TABLE - x.size))
-        noise = _noise()[start : start + x.size].reshape(x.shape)
+        noise = noise_table()[start : start + x.size].reshape(x.shape)
         x += np.float32(config.noise * draws[18] ** 2) * noise
+    if config.grain:
+        _add_grain(x, config.grain * draws[26] ** 3, draws[27:30])
     chance, w, h, left, top, level = draws[20:26]
     if chance < config.erase:
         height, width, _ = x.shape
@@ -176,12 +184,27 @@ def _change_one(x: NDArray[np.float32], config: AugmentConfig, draws: NDArray[np
     np.clip(x, 0, 255, out=x)
 
 
+def _add_grain(x: NDArray[np.float32], deviation: float, draws: NDArray[np.float64]) -> None:
+    """Grain of one crop, in place: how coarse, how much of it is of colours, and where the noise is read."""
+    height, width, _ = x.shape
+    coarse, colour, place = draws
+    step = 2 if coarse < COARSE else 1
+    rows, columns = -(-height // step), -(-width // step)
+    count = rows * columns
+    start = int(place * (TABLE - 4 * count))
+    noise = noise_table()[start : start + 4 * count]
+    grey, colours = noise[:count].reshape(rows, columns, 1), noise[count:].reshape(rows, columns, 3)
+    grain = np.float32(deviation) * (np.float32(math.sqrt(1 - colour**2)) * grey + np.float32(colour) * colours)
+    x += grain.repeat(step, axis=0).repeat(step, axis=1)[:height, :width]
+
+
 BRIGHTNESS = np.array([0.299, 0.587, 0.114], np.float32)
 """How much each colour counts in how bright a pixel is: ITU-R BT.601."""
 
 
 @cache
-def _noise() -> NDArray[np.float32]:
+def noise_table() -> NDArray[np.float32]:
+    """Standard normal numbers, shape (TABLE,)."""
     return np.random.default_rng(0).standard_normal(TABLE, dtype=np.float32)
 
 

@@ -126,7 +126,7 @@ class Config:
     )
 
 
-FACE: Final = Config()
+FACE: Final = Config(augment=AugmentConfig(grain=16.0))
 LEVI_HASSNER: Final = Config(
     hyperparameters=HyperConfig(
         optimizer=OptimizerConfig(name="sgd", wt_decay=0.0005, lr=0.005),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from agelens.training.recipe.courses import Course, Kind
-from agelens.training.recipe.patterns import ONE, SMALL, TINY, go_on, large, long, small, upper
+from agelens.training.recipe.patterns import ONE, SMALL, TINY, go_on, large, long, small, upper, worn
 from agelens.training.recipe.school import RECOGNITION, YEARS
-from agelens.training.recipe.sights import AGES, EMBEDDING, GENDERS
+from agelens.training.recipe.sights import AGES, EMBEDDING, EMBEDDING_STAGES, GENDERS
 
 TAUGHT_ELDERS = 4.0
 """How many times as common as among FairFace's faces base's teachers take people of 70 and more to be."""
@@ -98,8 +98,8 @@ FIRST_NANO = Course(
     0.3,
     small(TINY, 498, 512, 1.2e-3, 28),
 )
-OWN_NANO = go_on(
-    "nano",
+SECOND_NANO = go_on(
+    "second-nano",
     "first-nano",
     Kind(
         ONE,
@@ -113,6 +113,22 @@ OWN_NANO = go_on(
     mixed=0.4,
     elders=TAUGHT_ELDERS,
 )
+OWN_NANO = go_on(
+    "nano",
+    "second-nano",
+    Kind(
+        ONE,
+        256_000,
+        {f"{EMBEDDING_STAGES}+{AGES}+{GENDERS}": 0.25, "base": 0.5, "second-nano": 0.25},
+        age=0.9,
+        gender=0.8,
+    ),
+    train=worn(1400, 7e-4, 133, hint=0.3, label=0.1, network=TINY),
+    hints=EMBEDDING_STAGES,
+    mixed=0.4,
+    blends={"second-nano": 0.5},
+)
+"""Last, it learns what grain is: it hears what was said of the same faces without."""
 
 BASE_COURSES = (MIDDLE, WHOLE, NEAR, FIRST_BASE, SECOND_BASE, THIRD_BASE, FOURTH_BASE, OWN_BASE)
-NANO_COURSES = (*BASE_COURSES, FIRST_NANO, OWN_NANO)
+NANO_COURSES = (*BASE_COURSES, FIRST_NANO, SECOND_NANO, OWN_NANO)

@@ -86,8 +86,9 @@ class TrainConfig:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        facts = {**asdict(self), "network": self.network.to_dict(), "augment": self.augment.to_dict()}
         # A training without them is the same as before there were any.
+        changes = {name: value for name, value in self.augment.to_dict().items() if value or name != "grain"}
+        facts = {**asdict(self), "network": self.network.to_dict(), "augment": changes}
         return {name: value for name, value in facts.items() if value or name not in ("hint", "frozen")}
 
 

@@ -120,7 +120,7 @@ def learn(recipe: Recipe, places: Places) -> tuple[FaceNetwork, CropSet]:
 def finish(recipe: Recipe, network: FaceNetwork, crops: CropSet, places: Places) -> bytes:
     """The calibrated model file; what it reaches on the validation faces is written into it."""
     size, widening, network = network.config.size, recipe.own.widening, network.eval()
-    expect(network, elders=recipe.elders, youth=recipe.youth)
+    expect(network, elders=recipe.elders, grown=recipe.grown, youth=recipe.youth)
     if recipe.second:
         network = attach(network, load_small_gender(places.downloads / AGE_WHEEL), recipe.second)
     held = np.flatnonzero(crops.split == "val")
@@ -140,6 +140,7 @@ def finish(recipe: Recipe, network: FaceNetwork, crops: CropSet, places: Places)
         recipe={
             "courses": [course.to_dict() for course in recipe.courses],
             "elders": recipe.elders,
+            "grown": recipe.grown,
             "youth": recipe.youth,
             "second": recipe.second,
             "data": crops.fingerprint,

@@ -37,6 +37,7 @@ class Recipe:
         courses: Its teachers', and the last one its own. Those of several recipes are held once.
         elders: How many times as common people of 70 years and more are expected to be as in its own course, see
             `prior.expect`; there teachers may have taken them to be more common than among the faces, see `Course`.
+        grown: The same of people over 33.
         youth: The same of people under 20.
         second: Weight of the small CC0 gender network inside the model, see `SecondOpinion`; 0: it is left out.
         int8: Whether the file holds 8-bit numbers.
@@ -49,6 +50,7 @@ class Recipe:
     sources: tuple[Source, ...]
     courses: tuple[Course, ...]
     elders: float
+    grown: float
     youth: float
     second: float
     int8: bool

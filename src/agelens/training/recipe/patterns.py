@@ -18,6 +18,9 @@ RACES = {"Black": 1.45, "Southeast Asian": 1.15, "Latino_Hispanic": 0.95, "White
 """How often faces come of which FairFace says so: about as the loss of gender on them was to that on all training
 faces, of heads on CC0 networks that hadn't learned from them (1.39 of Black people, 0.71 of Middle Eastern ones)."""
 CHANGES = AugmentConfig(shrink=0.25, erase=0.15)
+WORN = replace(CHANGES, light=0.3, grey=0.12, shrink=0.3, jpeg=0.2, grain=32.0)
+"""The same, and what pictures of the dark and scans of old prints are like: a network that has not learned what grain
+is takes it for wrinkles."""
 SMALL = NetworkConfig(size=96, widths=(32, 64, 128, 256), blocks=(3, 4, 3, 1), last_inner=256, dropout=0.2)
 LONGER = replace(SMALL, blocks=(3, 4, 4, 1))
 """One block more in the third stage: 1.2 MB, and a tenth more time."""
@@ -85,6 +88,14 @@ def long(
     """How a network that ships learns from views by the million."""
     train = small(replace(network, dropout=0.1), steps, 1024, learning_rate, seed, hint)
     return replace(train, warmup=steps // 25, label=label)
+
+
+def worn(
+    steps: int, learning_rate: float, seed: int, hint: float, *, label: float, network: NetworkConfig = SMALL
+) -> TrainConfig:
+    """The whole of a network, from its first layers on, learns what grain is."""
+    train = small(network, steps, 256, learning_rate, seed, hint)
+    return replace(train, augment=WORN, label=label)
 
 
 def upper(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agelens.training.recipe.base import FIRST_BASE, MIDDLE, NEAR, WHOLE
 from agelens.training.recipe.courses import Course, Kind
-from agelens.training.recipe.patterns import LONGER, ONE, OTHERS, RACES, SMALL, go_on, large, long, small, upper
+from agelens.training.recipe.patterns import LONGER, ONE, OTHERS, RACES, SMALL, go_on, large, long, small, upper, worn
 from agelens.training.recipe.school import YEARS
 from agelens.training.recipe.sights import EMBEDDING, EMBEDDING_STAGES, VGGFACE2, VGGFACE2_STAGES
 
@@ -136,8 +136,8 @@ NINTH_RESEARCH = go_on(
     mixed=0.9,
     elders=TAUGHT_ELDERS,
 )
-OWN_RESEARCH = go_on(
-    "research",
+TENTH_RESEARCH = go_on(
+    "tenth-research",
     "eighth-research",
     Kind(ONE, 256_000, _DEEP_OF_ONE, age=1.0, gender=0.75, races=RACES),
     Kind(OTHERS, 256_000, _DEEP_OF_OTHERS, age=0.8, gender=0.6),
@@ -148,6 +148,16 @@ OWN_RESEARCH = go_on(
     elders=TAUGHT_ELDERS,
     blends={"ninth-research": 0.5},
 )
+OWN_RESEARCH = go_on(
+    "research",
+    "tenth-research",
+    Kind(ONE, 256_000, {_STAGES: 0.4, "tenth-research": 0.6}, age=1.0, gender=0.75, races=RACES),
+    Kind(OTHERS, 256_000, {_STAGES: 0.4, "tenth-research": 0.6}, age=0.85, gender=0.65),
+    train=worn(2000, 1e-3, 1141, hint=1.0, label=0.1, network=LONGER),
+    hints=_STAGES,
+    blends={"tenth-research": 0.7},
+)
+"""Last, it learns what grain is: it hears what was said of the same faces without."""
 
 RESEARCH_COURSES = (
     MIDDLE,
@@ -165,5 +175,6 @@ RESEARCH_COURSES = (
     SEVENTH_RESEARCH,
     EIGHTH_RESEARCH,
     NINTH_RESEARCH,
+    TENTH_RESEARCH,
     OWN_RESEARCH,
 )

@@ -12,6 +12,7 @@ before the same view are Beyer et al., "Knowledge distillation: A good teacher i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from agelens.training.augment import BRIGHTNESS, DRAWS, AugmentConfig
+from agelens.training.augment import BRIGHTNESS, COARSE, DRAWS, TABLE, AugmentConfig, noise_table
 from agelens.training.labels import balance, weigh_races
 from agelens.training.recipe.jpeg import pass_through_jpeg
 
@@ -219,9 +220,32 @@ def _change_light(levels: Tensor, draws: NDArray[np.float32], config: AugmentCon
         levels = column(contrast * colour) * levels + (column(contrast * (1 - colour)) * brightness + level)
     if config.noise:
         levels = levels + column(config.noise * draws[:, 18] ** 2) * _noise_like(levels, draws)
+    if config.grain:
+        levels = levels + column(config.grain * draws[:, 26] ** 3) * _draw_grain(levels, draws[:, 27:30])
     if config.erase:
         levels = _cover(levels, draws[:, 20:26], config.erase)
     return levels.clamp(0, 255)
+
+
+def _draw_grain(levels: Tensor, draws: NDArray[np.float32]) -> Tensor:
+    """Grain of standard deviation 1 for each face: how coarse, how much of it is of colours, which."""
+    coarse, colour, place = draws.T
+    count, _, height, width = levels.shape
+    size = 4 * height * width
+    # Read from a table at random places: to draw it afresh would take longer than all the rest.
+    table, starts = _noise_table(levels.device), np.floor(place * (TABLE - size)).astype(np.int64)
+    noise = table.unfold(0, size, 1)[torch.from_numpy(starts).to(levels.device)].reshape(count, 4, height, width)
+    wide = torch.from_numpy(np.flatnonzero(coarse < COARSE)).to(levels.device)
+    noise[wide] = noise[wide, :, ::2, ::2].repeat_interleave(2, 2).repeat_interleave(2, 3)[:, :, :height, :width]
+    grey, coloured = (
+        torch.from_numpy(share).to(levels.device)[:, None, None, None] for share in (np.sqrt(1 - colour**2), colour)
+    )
+    return grey * noise[:, :1] + coloured * noise[:, 1:]
+
+
+@cache
+def _noise_table(device: torch.device) -> Tensor:
+    return torch.from_numpy(noise_table()).to(device)
 
 
 def _noise_like(levels: Tensor, draws: NDArray[np.float32]) -> Tensor:

@@ -97,7 +97,7 @@ def find_error(shown: Iterable[Pixels], ages: np.ndarray[Any, Any]) -> float:
 @pytest.mark.parametrize(
     ("damage", "years"),
     [
-        ("100 pixels, grain of 16 levels", 1.0),
+        ("100 pixels, grain of 24 levels", 1.0),
         ("100 pixels, old print: soft, faded, sepia, grain of 8 levels", 2.0),
     ],
 )

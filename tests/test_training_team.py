@@ -60,7 +60,8 @@ def test_two_processes_learn_what_one_with_twice_the_batch_learns(tmp_path: Path
         assert gradient.abs().max() > 0, name
         assert torch.allclose(gradient, two["gradients"][name], rtol=1e-3, atol=1e-5), name
     assert len(one["losses"]) == 50
-    assert one["losses"][-1] < one["losses"][0]
+    # Batches differ, so one of the last may be harder than the first.
+    assert sum(one["losses"][-10:]) < sum(one["losses"][:10])
     largest = max(abs(a - b) for a, b in zip(one["losses"], two["losses"], strict=True))
     assert largest < 1e-4
     for name, value in one["weights"].items():

@@ -43,6 +43,7 @@ from agelens.datasets.prepare import PrepareOptions, prepare
 from agelens.estimate import Estimator, OnnxEstimator
 from agelens.evaluation.card import write_card
 from agelens.evaluation.compare import ALL, IN_PARTS, Comparison, compare
+from agelens.evaluation.gather import PixelsOf
 from agelens.evaluation.peers import open_estimator
 from agelens.evaluation.result import Evaluation
 from agelens.evaluation.run import EvaluateOptions, evaluate
@@ -97,22 +98,45 @@ def open_models(model: str) -> list[Estimator]:
     return [open_estimator(model, device=device)]
 
 
+def judge(
+    model: Estimator,
+    pack: Pack,
+    manifest: Manifest,
+    options: argparse.Namespace,
+    pixels_of: PixelsOf | None = None,
+    rounds: int = 1000,
+) -> Evaluation:
+    """One model on one pack; marked where it has learned from the data set, nobody knows from which pictures.
+
+    Args:
+        model: Which.
+        pack: Which.
+        manifest: The pack's.
+        options: Of the command line.
+        pixels_of: See `evaluate`.
+        rounds: Bootstrap samples.
+    """
+    settings = EvaluateOptions(
+        threads=options.threads,
+        limit=options.limit,
+        rounds=rounds,
+        file=pack.name,
+        command=f"python benchmarks/{Path(sys.argv[0]).name}",
+        allow_leak=isinstance(model, PeerEstimator),
+    )
+    evaluation = evaluate(model, manifest, options=settings, pixels_of=pixels_of)
+    if isinstance(model, PeerEstimator) and pack.kind in model.peer.seen and not evaluation.leaks:
+        reason = f"{model.model.name} has learned from pictures of this data set, nobody knows from which"
+        evaluation = replace(evaluation, leaks=(reason,))
+    return evaluation
+
+
 def measure(models: Sequence[Estimator], pack: Pack, options: argparse.Namespace) -> list[Evaluation]:
     """Every model on one pack, ours first; each evaluation is kept in the work folder too."""
     manifest = open_pack(pack, options.data, options.work)
     found = []
     for model in models:
-        settings = EvaluateOptions(
-            threads=options.threads,
-            limit=options.limit,
-            file=pack.name,
-            command="python benchmarks/peers.py",
-            allow_leak=isinstance(model, PeerEstimator),
-        )
-        evaluation = evaluate(model, manifest, options=settings)
-        if isinstance(model, PeerEstimator) and pack.kind in model.peer.seen and not evaluation.leaks:
-            reason = f"{model.model.name} has learned from pictures of this data set, nobody knows from which"
-            evaluation = replace(evaluation, leaks=(reason,))
+        evaluation = judge(model, pack, manifest, options)
         evaluation.save(options.work / f"{pack.name}-{model.model.name}")
         sys.stderr.write(f"{pack.name}: {model.model.name} done\n")
         found.append(evaluation)

@@ -23,13 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from damage import DAMAGES, Damage
-from peer_estimator import PeerEstimator
-from peers import DOCS, PACKS, RESULTS, ROOT, Pack, as_json, describe_model, open_models, open_pack
+from peer_tables import name_of
+from peers import DOCS, PACKS, RESULTS, ROOT, Pack, as_json, describe_model, judge, open_models, open_pack
 
 from agelens.decode import decode
 from agelens.evaluation.figures import write_number
 from agelens.evaluation.markdown import write_rows
-from agelens.evaluation.run import EvaluateOptions, evaluate
 from agelens.evaluation.tables import Table
 from agelens.outfile import write_whole
 
@@ -63,18 +62,8 @@ def spoil_pictures(manifest: Manifest, damage: Damage) -> PixelsOf:
 def measure(models: Sequence[Estimator], pack: Pack, damage: str, options: argparse.Namespace) -> list[Evaluation]:
     """Every model on one pack whose pictures are spoiled in one way."""
     manifest = open_pack(pack, options.data, options.work)
-    found = []
-    for model in models:
-        settings = EvaluateOptions(
-            threads=options.threads,
-            limit=options.pictures,
-            rounds=options.rounds,
-            file=pack.name,
-            command="python benchmarks/robustness.py",
-            allow_leak=isinstance(model, PeerEstimator),
-        )
-        give = spoil_pictures(manifest, DAMAGES[damage])
-        found.append(evaluate(model, manifest, options=settings, pixels_of=give))
+    give = spoil_pictures(manifest, DAMAGES[damage])
+    found = [judge(model, pack, manifest, options, give, options.rounds) for model in models]
     sys.stderr.write(f"{pack.name}, {damage}: done\n")
     return found
 
@@ -82,7 +71,7 @@ def measure(models: Sequence[Estimator], pack: Pack, damage: str, options: argpa
 def tabulate(pack: Pack, figure: str, evaluations: dict[str, list[Evaluation]]) -> str:
     """A row a damage, a column a model."""
     first = next(iter(evaluations.values()))
-    names = [f"{each.models[0].name}{' (†)' if each.leaks else ''}" for each in first]
+    names = [name_of(each) for each in first]
     rows = [
         (damage, write_number("exact", each[0].data.failed / each[0].data.pictures), *_values(figure, each))
         for damage, each in evaluations.items()
@@ -143,7 +132,7 @@ def main() -> None:
     parser.add_argument("--peer", action="append", default=[], help="what to compare it with, as of peers.py")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("AGELENS_DATA", "../shared/data")))
     parser.add_argument("--work", type=Path, default=ROOT / "output" / "accuracy", help="what is kept between runs")
-    parser.add_argument("--pictures", type=int, default=500, help="of each pack")
+    parser.add_argument("--pictures", dest="limit", type=int, default=500, help="of each pack")
     parser.add_argument("--rounds", type=int, default=200, help="bootstrap samples")
     parser.add_argument("--threads", type=int)
     options = parser.parse_args()

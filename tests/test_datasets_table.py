@@ -242,8 +242,8 @@ def test_an_h5_shows_each_face_in_its_box(couple: Path, tmp_path: Path) -> None:
     whole = prepare("table", couple / "t.csv")
     cut, whole_cut = aligned_cut(packed, CropGeometry(48), read_packed), aligned_cut(whole, CropGeometry(48))
     assert packed.columns.age_low.tolist() == whole.columns.age_low.tolist() == [8, 35]
-    pictures = np.stack([cut(row) for row in (0, 1)]).astype(float)  # type: ignore[arg-type]
-    expected = np.stack([whole_cut(row) for row in (0, 1)]).astype(float)  # type: ignore[arg-type]
+    pictures = np.stack([np.asarray(cut(row)) for row in (0, 1)]).astype(float)
+    expected = np.stack([np.asarray(whole_cut(row)) for row in (0, 1)]).astype(float)
     assert np.abs(pictures - expected).mean() < 0.6 * np.abs(pictures - expected[::-1]).mean()
     box = packed[0].box
     assert box is not None

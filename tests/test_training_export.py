@@ -109,7 +109,7 @@ def test_levi_hassner_with_its_over_sampling_is_one_file(task: str, ceil: bool) 
     assert model == export_onnx(network, calibration, spec)
     if task == "both":
         with pytest.raises(TrainingError, match="differs from the network"):
-            check_parity(model, network, replace(calibration, sureness=((5.0, 1.0), (13.0, 1.2), (25.0, 1.6))))
+            check_parity(model, network, replace(calibration, sureness=(*sureness[:2], (25.0, 1.2))))
 
 
 def test_a_graph_that_differs_is_not_written(finished: Path, tmp_path: Path, monkeypatch) -> None:

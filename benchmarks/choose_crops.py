@@ -96,7 +96,7 @@ def draw_faces(data: Path, kind: str, archive: str, count: int) -> Iterator[Face
         faces = detector.detect(image)
         if not faces or row.age_low is None or row.age_high is None:
             continue
-        landmarks = central_face(image, faces).landmarks
+        landmarks = central_face(faces, image.width, image.height).landmarks
         yield Face(kind, content, landmarks, (row.age_low + row.age_high) / 2, row.gender == "female")
         found += 1
         if found == count:

@@ -357,16 +357,18 @@ def test_min_score_is_a_bound(detector: FaceDetector) -> None:
 
 
 def test_the_central_face_is_the_one_in_the_middle_unless_a_side_one_is_much_larger() -> None:
-    image = Image(np.zeros((8, 8, 3), np.uint8), 1000, 1000)
     points = ((0.0, 0.0),) * 5
 
     def face(x: float, y: float, side: float) -> Detection:
         return Detection(Box(x - side / 2, y - side / 2, side, side), 0.9, points)
 
     middle, side = face(500, 500, 100), face(200, 500, 150)
-    assert central_face(image, [side, middle]) is middle
-    assert central_face(image, [middle, face(350, 500, 700)]).box.width == 700
-    assert central_face(image, [side]) is side
+    assert central_face([side, middle], 1000, 1000) is middle
+    assert central_face([middle, face(350, 500, 700)], 1000, 1000).box.width == 700
+    assert central_face([side], 1000, 1000) is side
+    # In a wide picture, too, near is what is near in pixels.
+    above, beside = face(500, 80, 100), face(260, 200, 100)
+    assert central_face([beside, above], 1000, 400) is above
 
 
 # Sameness -----------------------------------------------------------------------------------------------------------

@@ -109,7 +109,9 @@ def test_a_turned_chip_gives_the_crop_of_the_upright_one(detector: FaceDetector)
             image = as_image(on_canvas(chip, turns))
             faces = detector.detect(image)
             if faces:
-                crops.append(align(image, central_face(image, faces).landmarks, geometry).astype(int))
+                crops.append(
+                    align(image, central_face(faces, image.width, image.height).landmarks, geometry).astype(int)
+                )
         differences += [np.abs(crop - crops[0]).mean() for crop in crops[1:]]
     assert len(differences) >= 70
     assert np.median(differences) < 25  # of 255: the landmarks of a turned face are a little less exact

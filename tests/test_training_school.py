@@ -21,6 +21,7 @@ from agelens.training.crops import WIDENING, CropSet
 from agelens.training.networks import FaceNetwork, NetworkConfig, normalise
 from agelens.training.recipe import probe, recognition, sights, small_gender, teacher, vggface2
 from agelens.training.recipe import school as school_module
+from agelens.training.recipe.before import Before
 from agelens.training.recipe.courses import Course, Kind
 from agelens.training.recipe.hearing import Said, Teacher, agree, as_teacher, hear, hear_faces, mix, show_still
 from agelens.training.recipe.lengthen import is_longer, lengthen
@@ -728,6 +729,101 @@ def test_a_network_is_the_mean_of_several_trainings(tmp_path: Path) -> None:
     another = replace(legs[1], train=replace(legs[1].train, seed=8))
     open_school(tmp_path, told.append, lambda _: None).teach([*COURSES, legs[0], another, mean, later])
     assert names_of_taught(told) == ["leg6", "later"]
+
+
+WORN = AugmentConfig(noise=0.0, light=0.4, grey=0.3, shrink=0.5, jpeg=0.5, grain=120.0)
+ITSELF = replace(
+    COURSES[2],
+    name="worn",
+    begins="small",
+    kinds=(Kind(("odd", "even"), 64, {"small": 1.0}),),
+    train=TrainConfig(
+        network=TINY,
+        augment=WORN,
+        steps=160,
+        batch=32,
+        learning_rate=2e-3,
+        warmup=4,
+        average=0.9,
+        label=0.0,
+        teacher=1.0,
+        smoothing=0.0,
+        hint=1.0,
+        threads=1,
+        bf16=False,
+        save_every=80,
+    ),
+    unspoiled=True,
+)
+
+
+def test_of_a_spoiled_view_is_learned_what_was_said_of_it_unspoiled() -> None:
+    torch.manual_seed(3)
+    network, lessons = FaceNetwork(TINY).eval(), view_lessons()
+    clean = Showing(lessons.faces, lessons.views, lessons.widening, 32, WORN.unspoiled)(np.arange(64))
+    spoiled = Showing(lessons.faces, lessons.views, lessons.widening, 32, WORN)(np.arange(64))
+    lessons = replace(lessons, before=Before.of(network, clean))
+    assert lessons.hinted == 16
+    (batch,) = ViewMaker(lessons, network, batch=64, augment=WORN, seed=1).stream(0, 1)
+    order = ViewMaker(lessons, network, batch=64, augment=WORN, seed=1).numbers_of(0)
+    shown = normalise(spoiled[torch.from_numpy(order)])
+    ways = (batch.crops - shown).abs().amax(dim=(1, 2, 3)), (batch.crops - shown.flip(3)).abs().amax(dim=(1, 2, 3))
+    assert float(torch.minimum(*ways).max()) < 1e-4
+    with torch.no_grad():
+        features = sum(network.features(normalise(clean if way else clean.flip(3))) for way in (0, 1)) / 2
+        ages, female = network.age(features), torch.sigmoid(network.gender(features)[:, 0])
+    torch.testing.assert_close(batch.target, torch.softmax(ages, dim=1)[order], rtol=5e-3, atol=2e-5)
+    torch.testing.assert_close(batch.female, female[order], rtol=5e-3, atol=2e-5)
+    assert batch.hint is not None
+    assert float(batch.hint.square().sum(dim=1).mean()) == pytest.approx(1, rel=0.1)  # a feature is dead
+
+
+@pytest.mark.usefixtures("small_downloads")
+def test_a_network_learns_to_see_through_what_spoils_views_and_stays_as_it_was_otherwise(tmp_path: Path) -> None:
+    told: list[str] = []
+    before = open_school(tmp_path, told.append, lambda _: None).teach(COURSES)
+    school = open_school(tmp_path, told.append, lambda _: None)
+    after = school.teach([*COURSES, ITSELF])
+    assert not any("worn: small has judged" in line for line in told)
+    crops = faces_of_two_sets(60)
+    rows = np.flatnonzero(crops.split == "val")
+    views = draw_views(crops, [(rows, 400)], 0.25, seed=9)[0]
+    faces = torch.from_numpy(crops.pixels)
+    clean, spoiled = (
+        normalise(Showing(faces, views, 1.1, 32, changes)(np.arange(400))) for changes in (WORN.unspoiled, WORN)
+    )
+
+    def say(network: FaceNetwork, crops: Tensor) -> Tensor:
+        with torch.no_grad():
+            return torch.log_softmax(network(crops)[0], dim=1)
+
+    def err(network: FaceNetwork, crops: Tensor) -> float:
+        known = say(before, clean)
+        return float((known.exp() * (known - say(network, crops))).sum(dim=1).mean())
+
+    assert err(after, spoiled) < 0.5 * err(before, spoiled)
+    assert err(after, clean) < 0.5 * err(before, spoiled)
+    told.clear()
+    again = open_school(tmp_path, told.append, lambda _: None).teach([*COURSES, ITSELF])
+    assert not told
+    assert all(value.equal(again.state_dict()[name]) for name, value in after.state_dict().items())
+
+
+@pytest.mark.usefixtures("small_downloads")
+def test_who_hears_itself_hears_nobody_else(tmp_path: Path) -> None:
+    other = (Kind(("odd",), 64, {"first": 1.0}),)
+    for wrong in (
+        {"still": True},
+        {"hints": VGGFACE2},
+        {"elders": 2.0},
+        {"kinds": other},
+        {"train": replace(ITSELF.train, label=0.5)},
+    ):
+        with pytest.raises(TrainingError, match="name small as its one teacher"):
+            replace(ITSELF, **wrong)
+    larger = replace(ITSELF, train=replace(ITSELF.train, network=replace(TINY, blocks=(1, 2))))
+    with pytest.raises(TrainingError, match="worn hears small, which is no earlier network of its layout"):
+        open_school(tmp_path, lambda _: None, lambda _: None).teach([*COURSES, larger])
 
 
 @pytest.mark.usefixtures("small_downloads")

@@ -19,6 +19,7 @@ from agelens.estimate import OnnxEstimator
 from agelens.evaluation.leaks import find_leak_reasons
 from agelens.evaluation.protocol import default_protocol, load_protocol
 from agelens.modelspec import is_restricted
+from agelens.training import finish, publish
 from agelens.training.calibrate import Calibration, softmax
 from agelens.training.checkpoint import load_checkpoint
 from agelens.training.config_file import make_config, merge
@@ -151,6 +152,24 @@ def test_a_run_begins_with_a_model_by_name(data: Path, tmp_path: Path) -> None:
     seen = [entry["name"] for entry in about["begun"]["seen"]]
     assert any("FairFace" in name for name in seen)
     assert names[-1] in seen
+
+
+def test_years_are_told_as_the_start_tells_them_and_intervals_fitted_to_that(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted: list[Any] = []
+    for module in (finish, publish):
+        fit = module.fit_calibration
+        monkeypatch.setattr(
+            module, "fit_calibration", lambda *told, _fit=fit, **more: (fitted.append(told[4]), _fit(*told, **more))[1]
+        )
+    folder, _ = train(data, tmp_path, settings=SHORT | {"network": {"start": "agelens-base"}})
+    spec = export_checkpoint(folder, ExportOptions(output=tmp_path / "mine.onnx", calibrate=data))
+    assert spec.decode == "year"
+    assert fitted == ["year", "year"]
+    # What learns on from a run's weights, not from a model file, goes on so.
+    assert inherit(read_weights(folder))["decode"] == "year"
+    assert inherit(Weights({}, {"data": {}}, "one.pt"))["decode"] == "mean"
 
 
 def test_terms_pass_on(data: Path, tmp_path: Path) -> None:

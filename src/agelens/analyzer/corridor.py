@@ -115,7 +115,7 @@ class Analyzer:
         for crop in _check_several(crops):
             name, image = self._read(crop)
             found = self._detector.detect(image)
-            face = central_face(image, found) if found else self._assume_face(image)
+            face = central_face(found, image.width, image.height) if found else self._assume_face(image)
             prepared.append(Prepared(name, image.width, image.height, [face], self._align(image, [face])))
         return [report.faces[0] for report in self._finish(prepared)]
 

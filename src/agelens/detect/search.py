@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
@@ -235,13 +235,29 @@ class FaceDetector:
         return sorted(faces, key=lambda face: (face.box.x, face.box.y))
 
 
-def central_face(image: Image, faces: Sequence[Detection]) -> Detection:
-    """The face that a picture with one label is about: nearest to the centre, larger ones preferred."""
+class Boxed(Protocol):
+    """Anything that a box is around."""
 
-    def distance(face: Detection) -> float:
-        x = (face.box.x + face.box.width / 2) / image.width - 0.5
-        y = (face.box.y + face.box.height / 2) / image.height - 0.5
-        return math.hypot(x, y) - 0.5 * min(1.0, face.box.width / image.width)
+    @property
+    def box(self) -> Box:
+        """Where it is."""
+
+
+AnyFace = TypeVar("AnyFace", bound=Boxed)
+
+
+def central_face(faces: Sequence[AnyFace], width: int, height: int) -> AnyFace:
+    """The face that a picture with one label is about: nearest to the centre, larger ones preferred.
+
+    Args:
+        faces: At least one.
+        width: Of the picture, in pixels.
+        height: Of the picture.
+    """
+
+    def distance(face: AnyFace) -> float:
+        x, y = face.box.x + face.box.width / 2 - width / 2, face.box.y + face.box.height / 2 - height / 2
+        return math.hypot(x, y) / max(width, height) - 0.5 * min(1.0, face.box.width / width)
 
     return min(faces, key=distance)
 

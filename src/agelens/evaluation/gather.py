@@ -16,6 +16,7 @@ import numpy as np
 from agelens.align import CropGeometry, align
 from agelens.datasets.faces import find_in_box
 from agelens.decode import decode_any
+from agelens.detect import central_face
 from agelens.errors import InputError
 from agelens.evaluation.predictions import Predictions
 from agelens.limits import DEFAULT_LIMITS, Limits, check_bytes
@@ -160,19 +161,13 @@ def choose_face(report: Report, box: NDArray[np.float32] | None = None) -> Face 
     Args:
         report: Of the row's picture.
         box: Where the set says that the face is: x, y, width, height; NaN or None where it doesn't say. Without it, the
-            face nearest to the centre counts, larger ones preferred.
+            central one counts.
     """
     if not report.faces:
         return None
     if box is not None and not np.isnan(box[0]):
         return find_in_box(report.faces, box)
-    width, height = report.width or 1, report.height or 1
-
-    def distance(face: Face) -> float:
-        x, y = face.box.x + face.box.width / 2 - width / 2, face.box.y + face.box.height / 2 - height / 2
-        return math.hypot(x, y) / max(width, height) - 0.5 * min(1.0, face.box.width / width)
-
-    return min(report.faces, key=distance)
+    return central_face(report.faces, report.width or 1, report.height or 1)
 
 
 def measure_sharpness(image: Image, face: Face) -> float:

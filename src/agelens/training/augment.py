@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,11 @@ class AugmentConfig:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    @property
+    def unspoiled(self) -> AugmentConfig:
+        """The same turns, shifts and covers, and nothing that a bad camera, light or scan does."""
+        return replace(self, light=0.0, grey=0.0, shrink=0.0, jpeg=0.0, noise=0.0, grain=0.0)
 
 
 STILL = AugmentConfig(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)

@@ -205,7 +205,8 @@ def aligned_cut(manifest: Manifest, geometry: CropGeometry, read: Callable[[int]
         faces = detector.detect(image)
         if not faces:
             return "no_face"
-        face = central_face(image, faces) if np.isnan(boxes[row]).any() else find_in_box(faces, boxes[row])
+        known = not np.isnan(boxes[row]).any()
+        face = find_in_box(faces, boxes[row]) if known else central_face(faces, image.width, image.height)
         return align(image, face.landmarks, geometry) if face else "no_face_in_box"
 
     return cut

@@ -12,6 +12,7 @@ from agelens.training.calibrate import Calibration
 from agelens.training.calibration import Labelled, fit_calibration
 from agelens.training.config_file import to_values
 from agelens.training.foreign import read_weights
+from agelens.training.heritage import find_decode
 from agelens.training.judge import measure_rows
 from agelens.training.run_folder import plot_history
 
@@ -30,7 +31,8 @@ def finish_run(training: Training, devices: dict[str, Any]) -> None:
     if not training.team.leads:
         return
     network = network_of(weights).to(training.team.device)
-    calibration = fit_calibration(network, training.task, training.lessons, material.val)
+    decode = find_decode(training.about)
+    calibration = fit_calibration(network, training.task, training.lessons, material.val, decode)
     for line in Labelled.count(training.lessons, material.val).describe(training.task, Calibration()):
         training.say(line)
     about = training.about | {

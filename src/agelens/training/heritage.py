@@ -43,8 +43,13 @@ def inherit(start: Weights) -> dict[str, Any]:
         "training_data": list(list_data(about)) if known else [UNKNOWN],
         "seen": list(_list_seen(about)),
         "terms": find_terms(about),
-        "decode": about.get("decode"),
+        "decode": about.get("decode") or find_decode(about),
     }
+
+
+def find_decode(about: Mapping[str, Any]) -> str:
+    """How a trained network tells years, see `ModelSpec`: as the model does that it learned on from, or the mean."""
+    return str(about.get("begun", {}).get("decode") or "mean")
 
 
 def _list_seen(about: Mapping[str, Any]) -> Iterator[dict[str, str]]:

@@ -23,7 +23,7 @@ from agelens.training.card import write_card
 from agelens.training.config_file import lower_keys, make_config
 from agelens.training.export import export_onnx
 from agelens.training.foreign import Weights, read_weights
-from agelens.training.heritage import list_data, settle_licence
+from agelens.training.heritage import find_decode, list_data, settle_licence
 from agelens.training.intervals import COVERAGE
 from agelens.training.judge import predict_crops
 from agelens.training.listeners import Listeners, ignore
@@ -99,7 +99,7 @@ def export_checkpoint(checkpoint: Path, options: ExportOptions, tell: Callable[[
     if faces is not None and options.calibrate:
         for line in Labelled.count(*faces).describe(about["task"], calibration):
             tell(f"{options.calibrate}: {line}")
-        calibration = fit_calibration(network, about["task"], *faces, before=calibration)
+        calibration = fit_calibration(network, about["task"], *faces, find_decode(about), before=calibration)
     few = warn_of_few(calibration, about["task"])
     spec = describe(weights, calibration, options)
     spec = replace(spec, notes=spec.notes + few)
@@ -160,7 +160,7 @@ def describe(weights: Weights, calibration: Calibration, options: ExportOptions)
         version=str(about.get("date", "unfinished")),
         crop=CropGeometry(**about["crop"]),
         tasks=("age", "gender") if about["task"] == "both" else (about["task"],),
-        decode=about.get("begun", {}).get("decode") or "mean",
+        decode=find_decode(about),
         coverage=COVERAGE,
         # As precisely as the file states them.
         levels=tuple(IntervalLevel.from_list(level.to_list()) for level in calibration.levels),

@@ -64,7 +64,7 @@ def measure_geometry(rows: int, read: Callable[[int], Image], size: int) -> Crop
         faces = detector.detect(image)
         if not faces:
             continue
-        right, left = np.array(central_face(image, faces).landmarks[:2])
+        right, left = np.array(central_face(faces, image.width, image.height).landmarks[:2])
         side = max(image.width, image.height)
         distances.append(float(np.hypot(*(left - right))) / side)
         heights.append((float(right[1] + left[1]) / 2 + (side - image.height) / 2) / side)

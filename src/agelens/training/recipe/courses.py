@@ -57,6 +57,8 @@ class Course:
             say, see `prior`; so a network learns to tell them where they are few.
         hints: The network of `sights` by whose sight it learns as well, see `hints`, or several joined by "+"; "":
             none.
+        unspoiled: Whether its one teacher, the network that it begins as, is asked of each view as it would be were it
+            not spoiled, see `before`, and is all that there is to learn from: hints are what it sees.
         hidden: Who of the teachers is heads on what such networks see, and tells their hidden layers as hints besides;
             "": nobody.
     """
@@ -73,9 +75,12 @@ class Course:
     elders: float = 1.0
     hints: str = ""
     hidden: str = ""
+    unspoiled: bool = False
 
     def __post_init__(self) -> None:
-        if bool(self.hints) != bool(parts_of(self.hints)) or bool(self.hints) != bool(self.train.hint):
+        if self.unspoiled:
+            self._check_unspoiled()
+        elif bool(self.hints) != bool(parts_of(self.hints)) or bool(self.hints) != bool(self.train.hint):
             raise TrainingError(
                 f"{self.name} is given {self.hints or 'nobody'} as hints, of weight {self.train.hint}; name one of"
                 f" {', '.join(sorted(SIGHTS))}, or several joined by '+', and a weight; or neither"
@@ -96,11 +101,27 @@ class Course:
                 f"{self.name} blends {dict(self.blends)}; shares are positive, and less than 1 together"
             )
 
+    def _check_unspoiled(self) -> None:
+        besides = self.still or self.hints or self.train.label or self.elders != 1
+        if besides or self.teachers != {self.begins}:
+            raise TrainingError(
+                f"{self.name} hears what it began as say of views as they would be unspoiled, and nothing besides: name"
+                f" {self.begins} as its one teacher; it isn't still, and has no labels, hints of others or elders"
+            )
+
     def to_dict(self) -> dict[str, Any]:
         facts = {**asdict(self), "train": self.train.to_dict()}
         # A course without them is the same as before there were others.
         facts["kinds"] = [_leave_out({"races": {}}, kind) for kind in facts["kinds"]]
-        usual = {"still": False, "mixed": MIXED, "blends": {}, "elders": 1.0, "hints": "", "hidden": ""}
+        usual = {
+            "still": False,
+            "mixed": MIXED,
+            "blends": {},
+            "elders": 1.0,
+            "hints": "",
+            "hidden": "",
+            "unspoiled": False,
+        }
         return _leave_out(usual, facts)
 
     @property

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from agelens.training.augment import AugmentConfig
     from agelens.training.crops import CropSet
     from agelens.training.networks import Network
+    from agelens.training.recipe.before import Before
     from agelens.training.recipe.courses import Course, Kind
     from agelens.training.recipe.hearing import Said, Teacher
 
@@ -99,6 +100,8 @@ class ViewLessons:
             the mixture. None: there are none.
         renew: Gives other views of the same faces for a pass, counted from 0, after the first. None: each pass shows
             the same.
+        before: Is asked of each view as it would be unspoiled, and is learned from in place of targets, genders and
+            hints. None: there is nobody.
     """
 
     faces: Tensor
@@ -109,6 +112,14 @@ class ViewLessons:
     widening: float
     hints: Tensor | None = None
     renew: Callable[[int], ViewLessons] | None = None
+    before: Before | None = None
+
+    @property
+    def hinted(self) -> int:
+        """How many numbers a hint has; 0: there are none."""
+        if self.before is not None:
+            return len(self.before.middle)
+        return 0 if self.hints is None else self.hints.shape[1]
 
 
 def combine(
@@ -188,12 +199,12 @@ def prepare_lessons(
             heard = None
             if agreed is not None:
                 heard = mix(agreed, views, of_kind)
-            elif kind.teachers:
+            elif kind.teachers and not course.unspoiled:
                 heard = agree_on(hear_each(kind, views, of_kind), kind)
             parts.append(combine(material.labels, views, of_kind, heard, kind))
         inside, target, female = (torch.cat(each) for each in zip(*parts, strict=True))
         # Nobody has to be asked for other views where faces were asked.
-        renew = None if still is None else prepare
+        renew = prepare if still is not None or course.unspoiled else None
         return ViewLessons(faces, views, inside, target, female, course.widening, renew=renew)
 
     return prepare(0)
@@ -214,7 +225,7 @@ class ViewMaker:
         self, lessons: ViewLessons, network: Network, *, batch: int, augment: AugmentConfig, seed: int
     ) -> None:
         self._first, self._batch, self._seed, self._augment = lessons, batch, seed, augment
-        self._side, self._hints = network.side, lessons.hints
+        self._side, self._hints, self._before = network.side, lessons.hints, lessons.before
         device = lessons.faces.device
         self._mean, self._scale = (
             torch.tensor(values, device=device)[:, None, None] for values in (network.mean, network.scale)
@@ -225,8 +236,9 @@ class ViewMaker:
     def _begin_pass(self, pass_: int) -> None:
         renew = self._first.renew
         self._pass, self._lessons = pass_, self._first if renew is None or not pass_ else renew(pass_)
-        self._show = Showing(
-            self._lessons.faces, self._lessons.views, self._lessons.widening, self._side, self._augment
+        self._show, self._show_unspoiled = (
+            Showing(self._lessons.faces, self._lessons.views, self._lessons.widening, self._side, changes)
+            for changes in (self._augment, self._augment.unspoiled)
         )
         self._order = np.random.default_rng([self._seed, 1, pass_]).permutation(len(self._lessons.views))
 
@@ -244,13 +256,16 @@ class ViewMaker:
         mirrored = torch.from_numpy(np.random.default_rng([self._seed, 2, step]).random(len(numbers)) < 0.5)
         levels = torch.where(mirrored.to(device)[:, None, None, None], levels.flip(3), levels)
         rows = torch.from_numpy(numbers).to(device)
-        target = lessons.target[rows].float()
+        if self._before is None:
+            target, female, hint = lessons.target[rows].float(), lessons.female[rows], self._hint(numbers)
+        else:
+            target, female, hint = self._before(self._show_unspoiled(numbers))
         return Batch.of_equals(
             ((levels - self._mean) / self._scale).contiguous(memory_format=torch.channels_last),
             lessons.inside[rows].float(),
             target / target.sum(dim=1, keepdim=True),
-            lessons.female[rows],
-            self._hint(numbers),
+            female,
+            hint,
         )
 
     def _hint(self, numbers: NDArray[np.int64]) -> Tensor | None:

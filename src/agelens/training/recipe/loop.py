@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from agelens.errors import TrainingError
 from agelens.training.augment import AugmentConfig
@@ -125,7 +124,7 @@ def train(
         TrainingError: The loss became NaN, or the folder holds a training with another configuration.
     """
     torch.set_num_threads(config.threads)
-    network, average = (_build(config, lessons.hints) for _ in range(2))
+    network, average = (_build(config, lessons.hinted) for _ in range(2))
     network.load_state_dict(start.state_dict())
     _without_hints(network).freeze(config.frozen)
     objective = Objective(
@@ -169,13 +168,13 @@ def train(
     return _without_hints(average)
 
 
-def _build(config: TrainConfig, hints: Tensor | None) -> FaceNetwork | Hinted:
+def _build(config: TrainConfig, hints: int) -> FaceNetwork | Hinted:
     network = FaceNetwork(config.network)
     if not config.hint:
         return network
-    if hints is None:
+    if not hints:
         raise TrainingError("hints count in this training, and its lessons bring none along; give them, or hint=0")
-    return Hinted(network, hints.shape[1])
+    return Hinted(network, hints)
 
 
 def _without_hints(network: Network) -> FaceNetwork:

@@ -15,6 +15,7 @@ from agelens.training.crops import WIDENING
 from agelens.training.devices import move_to
 from agelens.training.networks import FaceNetwork
 from agelens.training.recipe import prior, recognition, sights, small_gender, teacher, vggface2
+from agelens.training.recipe.before import Before
 from agelens.training.recipe.digest import digest
 from agelens.training.recipe.hearing import Said, Teacher, as_teacher, hear_faces, show_still
 from agelens.training.recipe.hints import Hinted, begin_to_tell
@@ -25,6 +26,7 @@ from agelens.training.recipe.probe import HIDDEN, PROBE, cross_fit, read_hidden
 from agelens.training.recipe.shorten import shorten
 from agelens.training.recipe.teacher import SIDE, ask_years, open_age_network
 from agelens.training.recipe.validate import judge_each
+from agelens.training.recipe.views import Showing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,8 +117,8 @@ class School:
             The network of the last one.
 
         Raises:
-            TrainingError: One is to be blended with what is no earlier network of its layout, or begins with blocks
-                that are new and is to leave statistics as they are.
+            TrainingError: One is to be blended with, or to hear as it was, what is no earlier network of its layout, or
+                begins with blocks that are new and is to leave statistics as they are.
         """
         _check_layouts(courses)
         for name in sorted({part for course in courses for part in course.sights}):
@@ -164,10 +166,11 @@ class School:
             lambda line: self._say(f"{course.name}: {line}"),
             still=still,
         )
-        lessons = replace(lessons, hints=hints)
+        before = self._recall(course, lessons) if course.unspoiled else None
+        lessons = replace(lessons, hints=hints, before=before)
         self._say(f"{course.name}: {len(lessons.views)} views, {config.steps} steps of {config.batch}")
         judge = judge_each(self._material.crops, course.widening, config.network.size)
-        begun = start if hints is None else self._begin_to_tell(start, lessons, config)
+        begun = start if not config.hint else self._begin_to_tell(start, lessons, config)
         return train(config, lessons, begun, folder, judge=judge, listener=self._listener)
 
     def _see(self, name: str) -> Tensor:
@@ -197,6 +200,13 @@ class School:
         batches = list(maker.stream(0, -(-FITTED // config.batch)))
         told = torch.cat([batch.hint for batch in batches if batch.hint is not None])
         return begin_to_tell(network.to(told.device), torch.cat([batch.crops for batch in batches]), told)
+
+    def _recall(self, course: Course, lessons: ViewLessons) -> Before:
+        """The teacher of a course that hears of views as they would be unspoiled."""
+        network = self._networks[next(iter(course.teachers))]
+        changes = course.train.augment.unspoiled
+        show = Showing(lessons.faces, lessons.views, course.widening, network.config.size, changes)
+        return Before.of(network, show(np.arange(min(FITTED, len(lessons.views)))))
 
     def _some_of(self, course: Course) -> Tensor:
         """The faces by which a course begins, as numbers of them on the device that holds them."""
@@ -235,6 +245,8 @@ def _check_layouts(courses: Sequence[Course]) -> None:
         for name in course.blends:
             if layouts.get(name) != layout:
                 raise TrainingError(f"{course.name} is blended with {name}, which is no earlier network of its layout")
+        if course.unspoiled and layouts.get(course.begins) != layout:
+            raise TrainingError(f"{course.name} hears {course.begins}, which is no earlier network of its layout")
         if course.train.frozen and course.begins in layouts and is_longer(layout, layouts[course.begins]):
             raise TrainingError(f"{course.name} begins with blocks that have no statistics yet; it can't freeze any")
         layouts[course.name] = layout

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from agelens.training.recipe.courses import Course, Kind
-from agelens.training.recipe.patterns import ONE, SMALL, TINY, go_on, large, long, small, upper, worn
+from agelens.training.recipe.patterns import (
+    ONE,
+    RACES,
+    SMALL,
+    TINY,
+    go_on,
+    large,
+    long,
+    remembered,
+    small,
+    upper,
+    worn,
+)
 from agelens.training.recipe.school import RECOGNITION, YEARS
 from agelens.training.recipe.sights import AGES, EMBEDDING, EMBEDDING_STAGES, GENDERS
 
@@ -64,8 +76,8 @@ FOURTH_BASE = go_on(
     hints=EMBEDDING,
     blends={"third-base": 0.3},
 )
-OWN_BASE = go_on(
-    "base",
+FIFTH_BASE = go_on(
+    "fifth-base",
     "fourth-base",
     Kind(
         ONE,
@@ -80,8 +92,20 @@ OWN_BASE = go_on(
     mixed=0.8,
     elders=TAUGHT_ELDERS,
 )
-"""Last, the upper half forgets what it learned by heart: large steps, few faces alone, teachers alone tell of ages;
-rare ages come more often, and who knows old people from elsewhere has a say again."""
+"""The upper half forgets what it learned by heart: large steps, few faces alone, teachers alone tell of ages; rare
+ages come more often, and who knows old people from elsewhere has a say again."""
+OWN_BASE = Course(
+    "base",
+    "fifth-base",
+    1.35,
+    (Kind(ONE, 128_000, {"fifth-base": 1.0}, races=RACES),),
+    0.4,
+    remembered(2000, 3e-4, 461, 0.998),
+    mixed=0.5,
+    blends={"fifth-base": 0.5},
+    unspoiled=True,
+)
+"""Last, it learns what grain is, and keeps to itself otherwise."""
 FIRST_NANO = Course(
     "first-nano",
     "near",
@@ -104,7 +128,7 @@ SECOND_NANO = go_on(
     Kind(
         ONE,
         124_160,
-        {YEARS: 0.05, f"{EMBEDDING}+{AGES}+{GENDERS}": 0.33, "third-base": 0.2, "base": 0.2, "whole": 0.22},
+        {YEARS: 0.05, f"{EMBEDDING}+{AGES}+{GENDERS}": 0.33, "third-base": 0.2, "fifth-base": 0.2, "whole": 0.22},
         age=0.8,
         gender=0.8,
     ),
@@ -119,7 +143,7 @@ OWN_NANO = go_on(
     Kind(
         ONE,
         256_000,
-        {f"{EMBEDDING_STAGES}+{AGES}+{GENDERS}": 0.25, "base": 0.5, "second-nano": 0.25},
+        {f"{EMBEDDING_STAGES}+{AGES}+{GENDERS}": 0.25, "fifth-base": 0.5, "second-nano": 0.25},
         age=0.9,
         gender=0.8,
     ),
@@ -130,5 +154,6 @@ OWN_NANO = go_on(
 )
 """Last, it learns what grain is: it hears what was said of the same faces without."""
 
-BASE_COURSES = (MIDDLE, WHOLE, NEAR, FIRST_BASE, SECOND_BASE, THIRD_BASE, FOURTH_BASE, OWN_BASE)
-NANO_COURSES = (*BASE_COURSES, FIRST_NANO, SECOND_NANO, OWN_NANO)
+TAUGHT = (MIDDLE, WHOLE, NEAR, FIRST_BASE, SECOND_BASE, THIRD_BASE, FOURTH_BASE, FIFTH_BASE)
+BASE_COURSES = (*TAUGHT, OWN_BASE)
+NANO_COURSES = (*TAUGHT, FIRST_NANO, SECOND_NANO, OWN_NANO)

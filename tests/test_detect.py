@@ -6,15 +6,18 @@ import io
 import itertools
 import json
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
 from agelens.decode import decode
-from agelens.detect import FAR, FaceDetector, SearchOptions, central_face
+from agelens.detect import FAR, FaceDetector, SearchOptions, central_face, search
+from agelens.detect.grain import measure_grain
 from agelens.detect.search import TILE, cut_tiles
 from agelens.detect.yunet import Candidates
 from agelens.types import Box, Detection, Image
@@ -239,6 +242,77 @@ NOTHING = nothing_pictures()
 @pytest.mark.parametrize("name", NOTHING)
 def test_no_face_is_seen_where_there_is_none(detector: FaceDetector, name: str) -> None:
     assert detector.detect(as_image(NOTHING[name])) == []
+
+
+# Grain --------------------------------------------------------------------------------------------------------------
+
+
+def grainy(pixels: np.ndarray, deviation: float, seed: int = 1) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(0, deviation, pixels.shape)
+    return (pixels + noise).round().clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("deviation", [4.0, 10.0, 20.0])
+@pytest.mark.parametrize("held", [np.asarray, PillowImage.fromarray])
+def test_grain_is_told_as_a_share_of_contrast(deviation: float, held: Callable[[np.ndarray], Any]) -> None:
+    slope = np.linspace(50, 200, 300)[None, :, None] + np.zeros((200, 300, 3))
+    slope[:, 100:200] += np.arange(200)[:, None, None] % 40 >= 20  # edges don't count
+    image = Image(held(grainy(slope, deviation)), 300, 200)
+    low, high = np.percentile(image.pixels, (1, 99))
+    assert measure_grain(image) == pytest.approx(deviation / (high - low), rel=0.1)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 300), (300, 7), (8, 8), (8, 9)])
+def test_a_picture_that_is_too_small_or_flat_has_no_grain(size: tuple[int, int]) -> None:
+    assert measure_grain(as_image(np.full((*size, 3), 90, np.uint8))) == 0
+    assert 0 <= measure_grain(as_image(grainy(np.full((*size, 3), 90), 30))) < 2
+
+
+def test_pictures_without_grain_are_not_searched_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(image: Image, grain: float) -> Image:
+        raise AssertionError("smoothed")
+
+    monkeypatch.setattr(search, "smooth", refuse)
+    for side in (64, 100, 256, 400, 512, 1000):
+        assert len(FaceDetector().detect(as_image(resized(portrait(), side, side)))) == 1
+    with pytest.raises(AssertionError, match="smoothed"):
+        FaceDetector().detect(as_image(grainy(portrait(), 30)))
+
+
+@pytest.mark.parametrize("side", [120, 256, 512, 1500])
+@pytest.mark.parametrize("deviation", [12.0, 28.0])
+def test_in_grain_a_face_is_found_where_it_is(
+    detector: FaceDetector, side: int, deviation: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eyes, nose and mouth within a fifth of the eyes' distance, on average; in much grain nearer than unsmoothed."""
+    clean = resized(portrait()[20:220, 120:330], side, side)
+    (known,) = detector.detect(as_image(clean))
+    eyes = math.dist(*known.landmarks[:2])
+
+    def err(seed: int) -> float:
+        faces = detector.detect(as_image(grainy(clean, deviation, seed)))
+        if not faces:
+            return 1.0
+        (face,) = faces
+        return float(np.linalg.norm(np.subtract(face.landmarks, known.landmarks), axis=1).mean()) / eyes
+
+    smoothed = [err(seed) for seed in range(6)]
+    assert max(smoothed) < 0.2
+    monkeypatch.setattr(search, "GRAINY", math.inf)
+    unsmoothed = [err(seed) for seed in range(6)]
+    # Of a large picture the reduction that is looked at has hardly any grain.
+    assert np.mean(smoothed) <= np.mean(unsmoothed) * (0.9 if deviation > 20 and side < 1000 else 1.2)
+
+
+def test_what_was_found_without_smoothing_stays(detector: FaceDetector) -> None:
+    """Small faces in fine textures are found as before; each once."""
+    image = family()
+    rng = np.random.default_rng(3)
+    spoiled = as_image((image.pixels + rng.normal(0, 14, image.pixels.shape)).clip(0, 255).astype(np.uint8))
+    assert measure_grain(spoiled) > search.GRAINY
+    faces = detector.detect(spoiled)
+    assert_sound(faces, spoiled)
+    assert widths(faces) == pytest.approx(widths(detector.detect(image)), rel=0.15)
 
 
 # Sizes --------------------------------------------------------------------------------------------------------------

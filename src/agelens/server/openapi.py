@@ -46,7 +46,7 @@ RECORD: Final[dict[str, Any]] = {
             "gender": {"label": "female", "probability": 0.97, "female_probability": 0.97},
         }
     ],
-    "model": {"name": "agelens-base", "sha256": "e8771a79f70b" + "0" * 52},
+    "model": {"name": "agelens-base", "sha256": "72c57cac2433" + "0" * 52},
     "error": None,
 }
 BAD_RECORD: Final[dict[str, Any]] = RECORD | {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from agelens.training.recipe.courses import Course, Kind
 from agelens.training.recipe.patterns import (
     ONE,
@@ -94,18 +96,23 @@ FIFTH_BASE = go_on(
 )
 """The upper half forgets what it learned by heart: large steps, few faces alone, teachers alone tell of ages; rare
 ages come more often, and who knows old people from elsewhere has a say again."""
-OWN_BASE = Course(
-    "base",
+QUICK_BASE = Course(
+    "quick-base",
     "fifth-base",
     1.35,
     (Kind(ONE, 128_000, {"fifth-base": 1.0}, races=RACES),),
     0.4,
-    remembered(2000, 3e-4, 461, 0.998),
+    remembered(2000, 6e-4, 12, 0.998),
     mixed=0.5,
-    blends={"fifth-base": 0.5},
     unspoiled=True,
 )
-"""Last, it learns what grain is, and keeps to itself otherwise."""
+OWN_BASE = replace(
+    QUICK_BASE,
+    name="base",
+    train=remembered(1750, 3e-4, 11, 0.998),
+    blends={"fifth-base": 0.4, "quick-base": 0.25},
+)
+"""Last, it learns what grain is, twice, and keeps to itself otherwise."""
 FIRST_NANO = Course(
     "first-nano",
     "near",
@@ -155,5 +162,5 @@ OWN_NANO = go_on(
 """Last, it learns what grain is: it hears what was said of the same faces without."""
 
 TAUGHT = (MIDDLE, WHOLE, NEAR, FIRST_BASE, SECOND_BASE, THIRD_BASE, FOURTH_BASE, FIFTH_BASE)
-BASE_COURSES = (*TAUGHT, OWN_BASE)
+BASE_COURSES = (*TAUGHT, QUICK_BASE, OWN_BASE)
 NANO_COURSES = (*TAUGHT, FIRST_NANO, SECOND_NANO, OWN_NANO)

@@ -7,12 +7,12 @@ from agelens.training.recipe.credits import AAF, FAIRFACE, UTKFACE
 from agelens.training.recipe.models import Recipe, Source
 from agelens.training.recipe.research import RESEARCH_COURSES
 
-BASE_ELDERS = 4.0
+BASE_ELDERS, NANO_ELDERS = 4.0, 6.0
 """How many times as common as in what was learned people of 70 and more are expected to be: at four, UTKFace's
 validation faces of that age are told 2.4 years better and all 0.15 worse; more costs FairFace's bands."""
-NANO_ELDERS, NANO_GROWN = 6.0, 1.5
-"""The same for nano, and of people over 33: of FairFace's labels two in five are, of the world's people almost half
-(UN, World Population Prospects 2024), which is 1.5 times the odds."""
+WORLD_GROWN = 1.5
+"""The same of people over 33: of FairFace's labels two in five are, of the world's people almost half (UN, World
+Population Prospects 2024), which is 1.5 times the odds."""
 FAIRFACE_SOURCE = Source("fairface", "fairface-train", FAIRFACE)
 WORLD_TEENS, FAIRFACE_TEENS = 0.163, 0.108
 """Share of people of 10 to 19 years: in the world (UN, World Population Prospects 2024), in FairFace's labels. Smaller
@@ -24,7 +24,7 @@ BASE = Recipe(
     sources=(FAIRFACE_SOURCE,),
     courses=BASE_COURSES,
     elders=BASE_ELDERS,
-    grown=1.0,
+    grown=WORLD_GROWN,
     youth=WORLD_TEENS / FAIRFACE_TEENS,
     second=0.1,
     int8=False,
@@ -37,7 +37,7 @@ NANO = Recipe(
     sources=(FAIRFACE_SOURCE,),
     courses=NANO_COURSES,
     elders=NANO_ELDERS,
-    grown=NANO_GROWN,
+    grown=WORLD_GROWN,
     youth=1.0,
     second=0.0,
     int8=True,

@@ -102,7 +102,7 @@ QUICK_BASE = Course(
     1.35,
     (Kind(ONE, 128_000, {"fifth-base": 1.0}, races=RACES),),
     0.4,
-    remembered(2000, 6e-4, 12, 0.998),
+    remembered(1940, 6e-4, 12, 0.998),
     mixed=0.5,
     unspoiled=True,
 )

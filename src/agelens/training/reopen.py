@@ -87,9 +87,9 @@ def _list_seen(spec: ModelSpec) -> Iterator[dict[str, Any]]:
 
 
 def _find_dropout(spec: ModelSpec) -> float:
-    """The share that the network was trained with, where its recipe says it."""
-    courses = spec.recipe.get("courses")
-    return float(courses[-1]["train"]["network"]["dropout"]) if courses else NetworkConfig().dropout
+    """The share that the network last learned labels with, where its recipe says it; of itself it learned without."""
+    labelled = [course for course in spec.recipe.get("courses", ()) if not course.get("unspoiled")]
+    return float(labelled[-1]["train"]["network"]["dropout"]) if labelled else NetworkConfig().dropout
 
 
 def _rebuild(graph: onnx.GraphProto, dropout: float) -> FaceNetwork:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,6 +125,17 @@ class Box:
             "width": round(self.width, 2),
             "height": round(self.height, 2),
         }
+
+
+class Found(Protocol):
+    """A face that was found in a picture."""
+
+    @property
+    def box(self) -> Box:
+        """Where it is."""
+
+
+AnyFace = TypeVar("AnyFace", bound=Found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 from PIL import Image as PillowImage
 
 if TYPE_CHECKING:
-    from agelens.types import Box, Image
+    from agelens.types import AnyFace, Box, Image
 
 LEAST_OVERLAP = 0.2
 """Intersection over union of a row's box and a face's from which on they are the same face."""
@@ -18,17 +18,6 @@ GREY = (128, 128, 128)
 
 Corners = Collection[float]
 """A row's box: x, y, width, height in pixels of the upright picture."""
-
-
-class Found(Protocol):
-    """A face that was found in a picture."""
-
-    @property
-    def box(self) -> Box:
-        """Where it is."""
-
-
-AnyFace = TypeVar("AnyFace", bound=Found)
 
 
 def find_in_box(faces: Sequence[AnyFace], box: Corners) -> AnyFace | None:

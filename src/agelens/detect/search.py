@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from agelens.detect.boxes import Floats
-    from agelens.types import Point
+    from agelens.types import AnyFace, Point
 
 NEAR = 256  # canvas side for faces that fill the frame
 FAR = 640  # canvas side for the faces of a common photo
@@ -249,17 +249,6 @@ class FaceDetector:
             faces.sort(key=lambda face: -face.box.width * face.box.height)
             del faces[options.max_faces :]
         return sorted(faces, key=lambda face: (face.box.x, face.box.y))
-
-
-class Boxed(Protocol):
-    """Anything that a box is around."""
-
-    @property
-    def box(self) -> Box:
-        """Where it is."""
-
-
-AnyFace = TypeVar("AnyFace", bound=Boxed)
 
 
 def central_face(faces: Sequence[AnyFace], width: int, height: int) -> AnyFace:

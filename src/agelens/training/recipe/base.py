@@ -102,14 +102,14 @@ QUICK_BASE = Course(
     1.35,
     (Kind(ONE, 128_000, {"fifth-base": 1.0}, races=RACES),),
     0.4,
-    remembered(1940, 6e-4, 12, 0.998),
+    remembered(1940, 6e-4, 12),
     mixed=0.5,
     unspoiled=True,
 )
 OWN_BASE = replace(
     QUICK_BASE,
     name="base",
-    train=remembered(1750, 3e-4, 11, 0.998),
+    train=remembered(1750, 3e-4, 11),
     blends={"fifth-base": 0.4, "quick-base": 0.25},
 )
 """Last, it learns what grain is, twice, and keeps to itself otherwise."""

@@ -100,12 +100,10 @@ def worn(
     return replace(train, augment=WORN, label=label)
 
 
-def remembered(
-    steps: int, learning_rate: float, seed: int, average: float, *, network: NetworkConfig = SMALL
-) -> TrainConfig:
+def remembered(steps: int, learning_rate: float, seed: int) -> TrainConfig:
     """The same, and nothing else is to change: it hears itself, see `before`."""
-    train = replace(small(replace(network, dropout=0.0), steps, 256, learning_rate, seed, hint=1.0), label=0.0)
-    return replace(train, augment=REMEMBERED, gender=3.0, warmup=60, weight_decay=0.02, average=average)
+    train = replace(small(replace(SMALL, dropout=0.0), steps, 256, learning_rate, seed, hint=1.0), label=0.0)
+    return replace(train, augment=REMEMBERED, gender=3.0, warmup=60, weight_decay=0.02, average=0.998)
 
 
 def upper(

@@ -202,8 +202,8 @@ class School:
         return begin_to_tell(network.to(told.device), torch.cat([batch.crops for batch in batches]), told)
 
     def _recall(self, course: Course, lessons: ViewLessons) -> Before:
-        """The teacher of a course that hears of views as they would be unspoiled."""
-        network = self._networks[next(iter(course.teachers))]
+        """What a course begins as, which hears of views as they would be unspoiled."""
+        network = self._networks[course.begins]
         changes = course.train.augment.unspoiled
         show = Showing(lessons.faces, lessons.views, course.widening, network.config.size, changes)
         return Before.of(network, show(np.arange(min(FITTED, len(lessons.views)))))

@@ -27,10 +27,11 @@ from agelens.estimate import (
     read_face,
     read_gender,
     read_quantile,
+    read_year,
 )
 from agelens.groups import parse_groups
 from agelens.modelspec import IntervalLevel, ModelSpec
-from agelens.training.intervals import places_of
+from agelens.training.intervals import find_reach
 from stand_in import SIZE, build_model, described, make_spec, model_bytes, with_metadata
 
 YUNET = Path(__file__).parent / "assets" / "face_detection_yunet_2023mar.onnx"
@@ -414,6 +415,19 @@ def test_the_interval_holds_its_level_of_the_mass(mean: float, spread: float, le
     assert held == pytest.approx(level, abs=0.03)  # clipped tails may hold a little
 
 
+@given(distributions, st.floats(0, 1))
+def test_a_whole_year_is_that_of_the_quantile(distribution: np.ndarray, share: float) -> None:
+    edges = edges_of(distribution)
+    assert abs(read_year(edges, share) - read_quantile(edges, share)) <= 0.5 + 1e-9
+    assert read_year(edges, share) in range(101)
+
+
+@pytest.mark.parametrize("year", [0, 30, 100])
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_a_face_that_is_surely_of_one_year_is_of_that_year(year: int, share: float) -> None:
+    assert read_year(edges_of(one_hot(year)), share) == year
+
+
 def test_a_wider_level_gives_a_wider_interval() -> None:
     widths = []
     for level in (0.3, 0.6, 0.9, 0.99, 1.0):
@@ -439,22 +453,26 @@ def test_the_level_follows_the_predicted_gender() -> None:
     assert read_age(bell(20, 5), 0.5, spec, EstimateOptions()) == as_female
 
 
+@pytest.mark.parametrize("decode", ["median", "year"])
 @pytest.mark.parametrize("kind", ["smooth", "rough"])
-def test_the_level_that_calibration_asks_for_reaches_the_true_age(kind: str) -> None:
+def test_the_level_that_calibration_asks_for_reaches_the_true_age(kind: str, decode: str) -> None:
     rng = np.random.default_rng(3)
     raw = np.stack([bell(rng.uniform(5, 95), rng.uniform(2, 15)) for _ in range(200)])
     if kind == "rough":
         raw = rng.gamma(0.3, size=(200, 101)) + 1e-9
     distributions = raw / raw.sum(axis=1, keepdims=True)
     ages = rng.integers(1, 100, 200).astype(np.float64)
-    places = places_of(distributions)[np.arange(200), ages.astype(int)]
-    for distribution, age, needed in zip(distributions, ages, np.abs(2 * places - 1), strict=True):
-        edges = edges_of(distribution)
+    first, last = (each[np.arange(200), ages.astype(int)] for each in find_reach(distributions, decode))
+    tried = 0
+    for distribution, age, needed in zip(distributions, ages, np.maximum(1 - 2 * first, 2 * last - 1), strict=True):
         for level, inside in ((min(needed + 1e-3, 1.0), True), (max(needed - 1e-3, 0.0), False)):
-            low, high = read_quantile(edges, (1 - level) / 2), read_quantile(edges, (1 + level) / 2)
             if needed < 1e-2 or needed > 0.995:
                 continue
-            assert (low - 1e-6 <= age <= high + 1e-6) == inside
+            spec = make_spec(levels=(IntervalLevel.central(0, 200, "any", level),), decode=decode)
+            told = read_age(distribution, 0.2, spec, EstimateOptions())
+            assert (told.low - 1e-6 <= age <= told.high + 1e-6) == inside
+            tried += 1
+    assert tried > 50
 
 
 def test_groups_and_their_probability_come_from_the_distribution() -> None:

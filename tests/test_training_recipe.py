@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,14 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agelens.align import CropGeometry
+from agelens.errors import TrainingError
 from agelens.training.calibrate import softmax
 from agelens.training.crops import CropSet
 from agelens.training.labels import balance, blur_exact, join_crops
 from agelens.training.networks import FaceNetwork, NetworkConfig, normalise
 from agelens.training.recipe.courses import Kind
-from agelens.training.recipe.make import ship
+from agelens.training.recipe.make import ASIDE, MODELS, main, ship
 from agelens.training.recipe.patterns import LONGER, SMALL
-from agelens.training.recipe.prior import expect
+from agelens.training.recipe.prior import Expected, expect, median_logits
 from agelens.training.recipe.recipes import RECIPES
 from agelens.training.recipe.school import RECOGNITION, YEARS
 from agelens.training.recipe.shorten import regress, shorten
@@ -118,18 +120,90 @@ def test_expected_old_and_young_people_are_so_many_times_as_likely() -> None:
             return softmax(network(normalise(torch.rand(1, 3, 32, 32) * 255))[0].double().numpy())[0]
 
     before = ages()
-    expect(network)
+    expect(network, Expected())
     np.testing.assert_allclose(ages(), before, rtol=1e-5)
-    expect(network, elders=6.0, youth=1.5)
+    expect(network, Expected(elders=6.0, youth=1.5))
     times = (ages() / before) / (ages()[40] / before[40])
     np.testing.assert_allclose(times[28:60], 1.0, rtol=0.04)
     np.testing.assert_allclose(times[76:], 6.0, rtol=0.04)
     np.testing.assert_allclose(times[:12], 1.5, rtol=0.02)
     before = ages()
-    expect(network, grown=2.0)
+    expect(network, Expected(grown=2.0))
     times = (ages() / before) / (ages()[0] / before[0])
     np.testing.assert_allclose(times[:26], 1.0, rtol=0.02)
     np.testing.assert_allclose(times[41:], 2.0, rtol=0.02)
+
+
+def test_women_are_expected_to_be_over_33_so_many_times_as_often_as_men() -> None:
+    torch.manual_seed(0)
+    network = FaceNetwork(TINY).eval()
+    with torch.no_grad():
+        network.gender.weight.mul_(100.0)
+    crops = normalise(torch.rand(16, 3, 32, 32) * 255)
+
+    def ask() -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.float64]], ...]:
+        with torch.no_grad():
+            ages, genders = network(crops)[:2]
+        return softmax(ages.double().numpy()), genders.double().numpy()
+
+    before, genders = ask()
+    assert np.ptp(genders) > 1.0
+    expect(network, Expected(women=1.65), (-3.0, 1.0))
+    after, same = ask()
+    np.testing.assert_array_equal(same, genders)
+    times = (after / before) / (after[:, 10] / before[:, 10])[:, None]
+    np.testing.assert_allclose(times[:, :22], 1.0, rtol=0.01)
+    np.testing.assert_allclose(times[:, 45:].mean(axis=1), 1.65 ** ((genders + 1) / 4.0), rtol=0.01)
+
+
+def test_the_middle_man_and_the_middle_woman_tell_how_far_genders_lie_apart() -> None:
+    logits = np.array([3.0, 4.0, 50.0, -2.0, -1.0, -60.0, 9.0], np.float32)
+    female = np.array([1, 1, 1, 0, 0, 0, np.nan])
+    assert median_logits(logits, female) == (-2.0, 4.0)
+    for unfit in (1 - female, np.full(7, 1.0), np.full(7, np.nan)):
+        with pytest.raises(TrainingError, match="let it learn longer"):
+            median_logits(logits, unfit)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("effort", [0.001, 0.05, 1.0])
+def test_with_less_effort_a_recipe_is_the_same_but_shorter(name: str, effort: float) -> None:
+    recipe = RECIPES[name]
+    eased = recipe.ease(effort)
+    for short, course in zip(eased.courses, recipe.courses, strict=True):
+        assert short.train.steps == math.ceil(course.train.steps * effort) >= 1
+        assert short.train.warmup <= max(short.train.steps, 1)
+        assert [each.views for each in short.kinds] == [math.ceil(each.views * effort) for each in course.kinds]
+        same = replace(short.train, steps=course.train.steps, warmup=course.train.warmup)
+        assert replace(short, kinds=course.kinds, train=same) == course
+    assert replace(eased, courses=recipe.courses) == recipe
+
+
+@pytest.mark.parametrize("effort", ["0", "1.01", "-1", "much", "nan"])
+def test_an_effort_is_a_share(effort: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["recipe", "--data", ".", "--work", ".", "--downloads", ".", "--effort", effort])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert f"{effort!r} is no share" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [([], MODELS), (["research"], ASIDE), (["--effort", "0.05"], "work/tried"), (["--models", "mine"], "mine")],
+)
+def test_a_model_of_little_effort_takes_nobodys_place(
+    options: list[str], wanted: str | Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[int, Path]] = []
+    monkeypatch.setattr(
+        "agelens.training.recipe.make.make_model",
+        lambda recipe, places: made.append((recipe.own.train.steps, places.models)),
+    )
+    monkeypatch.setattr("sys.argv", ["recipe", *options, "--data", "data", "--work", "work", "--downloads", "got"])
+    main()
+    own = RECIPES["research" if "research" in options else "base"].own
+    assert made == [(own.train.steps if "--effort" not in options else own.ease(0.05).train.steps, Path(wanted))]
 
 
 def test_a_model_is_listed_with_its_digest(tmp_path: Path) -> None:
@@ -167,9 +241,10 @@ def test_every_course_hears_and_begins_with_those_before_it() -> None:
 def test_what_ships_neither_heard_nor_was_told_what_research_only_pictures_taught() -> None:
     assert all(recipe.is_free or not recipe.ships for recipe in RECIPES.values())
     research = RECIPES["research"]
-    deaf = replace(research.own, kinds=(Kind(("fairface",), 10, {}),), hints=VGGFACE2, hidden="")
+    taught = next(course for course in reversed(research.courses) if course.hints)
+    deaf = replace(taught, kinds=(Kind(("fairface",), 10, {}),), hints=VGGFACE2, hidden="")
     told = replace(research, courses=(deaf,))
-    heard = replace(research, courses=(replace(research.own, hints=EMBEDDING),))
+    heard = replace(research, courses=(replace(taught, hints=EMBEDDING),))
     for recipe in (told, heard):
         assert not recipe.is_free
         assert any("VGGFace2" in each["name"] for each in recipe.data)

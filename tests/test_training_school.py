@@ -21,16 +21,16 @@ from agelens.training.crops import WIDENING, CropSet
 from agelens.training.networks import FaceNetwork, NetworkConfig, normalise
 from agelens.training.recipe import probe, recognition, sights, small_gender, teacher, vggface2
 from agelens.training.recipe import school as school_module
-from agelens.training.recipe.before import Before
 from agelens.training.recipe.courses import Course, Kind
 from agelens.training.recipe.hearing import Said, Teacher, agree, as_teacher, hear, hear_faces, mix, show_still
 from agelens.training.recipe.lengthen import is_longer, lengthen
 from agelens.training.recipe.lessons import Labels, Material, ViewLessons, ViewMaker, combine, prepare_lessons
 from agelens.training.recipe.loop import TrainConfig, blend, train
-from agelens.training.recipe.prior import shift_for
+from agelens.training.recipe.prior import Expected
 from agelens.training.recipe.probe import ProbeConfig
 from agelens.training.recipe.school import RECOGNITION, YEARS, Downloads, School
 from agelens.training.recipe.sights import AGES, EMBEDDING, GENDERS, VGGFACE2, Sight
+from agelens.training.recipe.unspoiled import UnspoiledTeacher
 from agelens.training.recipe.views import Showing, Views, draw_views
 from agelens.training.second_opinion import SecondOpinion
 from training_makers import faces_of_two_sets, view_lessons
@@ -245,7 +245,7 @@ def test_teachers_may_take_old_people_to_be_more_common_than_among_the_faces(tmp
     tilted = lessons_of(replace(STILL_COURSE, kinds=kinds, elders=6.0), tmp_path)
     assert np.array_equal(plain.views.first, tilted.views.first)
     ages = said(24)[0].exp()
-    wanted = torch.softmax(ages.log() + shift_for(CPU, elders=6.0), dim=1)
+    wanted = torch.softmax(ages.log() + Expected(elders=6.0).shift(CPU), dim=1)
     mixed = torch.from_numpy(plain.views.mixed)
     first, second = (torch.from_numpy(rows)[mixed] for rows in (plain.views.first, plain.views.second))
     share = torch.from_numpy(plain.views.share)[mixed][:, None]
@@ -762,7 +762,7 @@ def test_of_a_spoiled_view_is_learned_what_was_said_of_it_unspoiled() -> None:
     network, lessons = FaceNetwork(TINY).eval(), view_lessons()
     clean = Showing(lessons.faces, lessons.views, lessons.widening, 32, WORN.unspoiled)(np.arange(64))
     spoiled = Showing(lessons.faces, lessons.views, lessons.widening, 32, WORN)(np.arange(64))
-    lessons = replace(lessons, before=Before.of(network, clean))
+    lessons = replace(lessons, unspoiled=UnspoiledTeacher.of(network, lessons.widening, clean))
     assert lessons.hinted == 16
     (batch,) = ViewMaker(lessons, network, batch=64, augment=WORN, seed=1).stream(0, 1)
     order = ViewMaker(lessons, network, batch=64, augment=WORN, seed=1).numbers_of(0)
@@ -776,6 +776,39 @@ def test_of_a_spoiled_view_is_learned_what_was_said_of_it_unspoiled() -> None:
     torch.testing.assert_close(batch.female, female[order], rtol=5e-3, atol=2e-5)
     assert batch.hint is not None
     assert float(batch.hint.square().sum(dim=1).mean()) == pytest.approx(1, rel=0.1)  # a feature is dead
+
+
+def test_a_teacher_of_another_size_is_shown_the_same_views_as_it_wants_to_see_them() -> None:
+    torch.manual_seed(4)
+    lessons, changes = view_lessons(), WORN.unspoiled
+    other = FaceNetwork(replace(TINY, size=48)).eval()
+    assert other.config.size != TINY.size
+    seen = Showing(lessons.faces, lessons.views, 1.3, 48, changes)(np.arange(64))
+    teacher = UnspoiledTeacher.of(other, 1.3, seen)
+    maker = ViewMaker(replace(lessons, unspoiled=teacher), FaceNetwork(TINY), batch=64, augment=WORN, seed=1)
+    (batch,) = maker.stream(0, 1)
+    assert batch.crops.shape[-1] == TINY.size
+    ages, female, hint = teacher(seen[torch.from_numpy(maker.numbers_of(0))])
+    torch.testing.assert_close(batch.target, ages, rtol=5e-3, atol=2e-5)
+    torch.testing.assert_close(batch.female, female, rtol=5e-3, atol=2e-5)
+    torch.testing.assert_close(batch.hint, hint, rtol=5e-3, atol=2e-3)
+
+
+@pytest.mark.usefixtures("small_downloads")
+def test_a_small_network_hears_a_larger_one_of_views_unspoiled(tmp_path: Path) -> None:
+    kinds = (Kind(("odd", "even"), 64, {"first": 1.0}),)
+    heard = replace(ITSELF, kinds=kinds, train=replace(ITSELF.train, steps=4, save_every=4))
+    first, small = (next(course for course in COURSES if course.name == name) for name in ("first", "small"))
+    assert (
+        first.train.network.last_inner != small.train.network.last_inner or first.train.network != small.train.network
+    )
+    open_school(tmp_path, lambda _: None, lambda _: None).teach([*COURSES, heard])
+    folders = {folder.name for folder in tmp_path.glob("worn-*")}
+    again = replace(first, train=replace(first.train, seed=first.train.seed + 1))
+    others = [again if course is first else course for course in COURSES]
+    open_school(tmp_path, lambda _: None, lambda _: None).teach([*others, heard])
+    assert len(folders) == 1
+    assert len({folder.name for folder in tmp_path.glob("worn-*")} - folders) == 1
 
 
 @pytest.mark.usefixtures("small_downloads")
@@ -810,20 +843,22 @@ def test_a_network_learns_to_see_through_what_spoils_views_and_stays_as_it_was_o
 
 
 @pytest.mark.usefixtures("small_downloads")
-def test_who_hears_itself_hears_nobody_else(tmp_path: Path) -> None:
-    other = (Kind(("odd",), 64, {"first": 1.0}),)
+def test_who_hears_one_network_of_views_unspoiled_hears_nobody_else(tmp_path: Path) -> None:
+    others = (Kind(("odd",), 64, {"first": 0.5, "small": 0.5}),)
     for wrong in (
         {"still": True},
         {"hints": VGGFACE2},
         {"elders": 2.0},
-        {"kinds": other},
+        {"kinds": others},
         {"train": replace(ITSELF.train, label=0.5)},
+        {"train": replace(ITSELF.train, hint=0.0)},
+        {"kinds": (*ITSELF.kinds, Kind(("odd",), 64, {}))},
     ):
-        with pytest.raises(TrainingError, match="name small as its one teacher"):
+        with pytest.raises(TrainingError, match="name one teacher"):
             replace(ITSELF, **wrong)
-    larger = replace(ITSELF, train=replace(ITSELF.train, network=replace(TINY, blocks=(1, 2))))
-    with pytest.raises(TrainingError, match="worn hears small, which is no earlier network of its layout"):
-        open_school(tmp_path, lambda _: None, lambda _: None).teach([*COURSES, larger])
+    later = replace(ITSELF, kinds=(Kind(("odd",), 64, {"later": 1.0}),))
+    with pytest.raises(TrainingError, match="worn hears later, which is no earlier network"):
+        open_school(tmp_path, lambda _: None, lambda _: None).teach([*COURSES, later])
 
 
 @pytest.mark.usefixtures("small_downloads")

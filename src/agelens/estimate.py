@@ -184,6 +184,7 @@ def read_age(ages: Floats, female: float, spec: ModelSpec, options: EstimateOpti
     edges = np.concatenate([[0.0], np.cumsum(distribution)])
     years = read_years(edges, spec.decode)
     level = spec.level_for(years, "female" if female >= 0.5 else "male")
+    # Ages are given in whole years: of an interval that ends within one, the rest holds nobody.
     read_end = read_year if spec.decode == "year" else read_quantile
     low, high = read_end(edges, level.lower), read_end(edges, level.upper)
     values = tuple(distribution.tolist())
@@ -206,12 +207,17 @@ def read_years(edges: NDArray[np.float64], decode: str) -> float:
 
 
 def read_year(edges: NDArray[np.float64], share: float) -> float:
-    """The whole year that a share of a distribution lies in, see `read_quantile`.
+    """The whole year that a share of a distribution lies in, see `read_quantile`."""
+    return float(find_years(edges, np.array([share]))[0])
 
-    An interval that begins and ends so holds the ages that people give of themselves, and is no wider than need be.
+
+def find_years(edges: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The whole years that some shares of a distribution, shape (S,), lie in, see `read_quantile`.
+
+    A share at the edge of two years lies in the earlier one; years without any mass at either end are left out.
     """
     first, last = int(np.searchsorted(edges, 0.0, side="right")) - 1, int(np.searchsorted(edges, edges[-1])) - 1
-    return float(np.clip(int(np.searchsorted(edges[1:], share)), first, last))
+    return np.clip(np.searchsorted(edges[1:], shares), first, last).astype(np.float64)
 
 
 def read_quantile(edges: NDArray[np.float64], share: float) -> float:

@@ -38,7 +38,7 @@ RECORD: Final[dict[str, Any]] = {
             "age": {
                 "years": 31.0,
                 "low": 24.0,
-                "high": 39.5,
+                "high": 40.0,
                 "coverage": 0.9,
                 "group": "(25, 32)",
                 "group_probability": 0.61,
@@ -46,7 +46,7 @@ RECORD: Final[dict[str, Any]] = {
             "gender": {"label": "female", "probability": 0.97, "female_probability": 0.97},
         }
     ],
-    "model": {"name": "agelens-base", "sha256": "72c57cac2433" + "0" * 52},
+    "model": {"name": "agelens-base", "sha256": "dde51db6ee55" + "0" * 52},
     "error": None,
 }
 BAD_RECORD: Final[dict[str, Any]] = RECORD | {

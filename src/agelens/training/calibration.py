@@ -100,7 +100,7 @@ def fit_calibration(
         task: What it has learned; what it has not is left alone.
         lessons: Hold faces and labels.
         rows: Which of them, none of which it has learned from.
-        decode: How prediction will tell years, see `decode_years`.
+        decode: How prediction will tell years, see `modelspec.DECODES`.
         before: What stays where labels are too few to fit it anew, see `Labelled`; by default nothing is corrected.
     """
     ages, genders = collect(network, lessons, rows)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from agelens.estimate import find_years
 from agelens.modelspec import AGE_BINS, IntervalLevel
 from agelens.training.calibrate import decode_years, edges_of, mark_band
 
@@ -27,10 +28,9 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Rows = NDArray[np.bool_]
 
-COVERAGE, AIM = 0.9, 0.91
-"""Share of the ages of a data set that intervals hold, and what they are fitted to hold: of pictures that come from
-elsewhere fewer are held."""
-IN_PARTS = 0.885
+COVERAGE = 0.9
+"""Share of the ages of a data set that intervals hold."""
+IN_PARTS = 0.88
 """And of the ages of each of its parts, at least. Of hundreds of other faces a few points fewer are held by chance, and
 86% are to be."""
 LEAST_FACES = 100
@@ -46,6 +46,8 @@ it was fitted on are held less often; where less may not, a network that is too 
 ROUNDS = 300
 DEAR, CHEAP = 100.0, 1.0
 """What a missed age of a whole data set and one of another part cost at first, in years of an interval's width."""
+ROUNDING = 1e-8
+"""Levels are kept with nine digits, and an end on the edge of two years would lie in either."""
 SHORT = 0.0005
 """Coverage that may be missing."""
 FOLDS = 4
@@ -137,7 +139,7 @@ def fit_levels(probabilities: Floats, decode: str, labels: AgeLabels) -> tuple[I
     weights = band_weights(probabilities, labels.low, labels.high)
     first, last = find_reach(probabilities, decode)
     if len(known) < LEAST_FACES:
-        level = conformal_level(np.maximum(1 - 2 * first, 2 * last - 1).clip(min=0), weights, AIM)
+        level = conformal_level(np.maximum(1 - 2 * first, 2 * last - 1).clip(min=0), weights, COVERAGE)
         return (IntervalLevel.central(0, 200, "any", level),)
     below = np.stack([(weights * (first < tail)).sum(axis=1) for tail in TAILS], axis=1)
     above = np.stack([(weights * (last > 1 - tail)).sum(axis=1) for tail in TAILS], axis=1)
@@ -166,9 +168,9 @@ def lacks(faces: Faces, spare: float) -> float:
     for fold in range(FOLDS):
         rows = part == fold
         outside[rows] = measure_outside(faces.of(rows), choose_ends(faces.of(~rows), spare))
-    missed = 1 - AIM
+    missed = 1 - COVERAGE
     sets = [outside[faces.labels.dataset == name] for name in large_sets(faces.labels)]
-    errors = [float(np.sqrt(missed * AIM / len(each))) for each in sets]
+    errors = [float(np.sqrt(missed * COVERAGE / len(each))) for each in sets]
     lacking = [float(each.mean()) - missed - error for each, error in zip(sets, errors, strict=True)]
     return max([float(outside.mean()) - missed, *lacking])
 
@@ -231,7 +233,7 @@ def find_reach(probabilities: Floats, decode: str) -> tuple[Floats, Floats]:
     """
     edges = edges_of(probabilities)
     if decode == "year":
-        return edges[:, 1:], edges[:, :-1]
+        return edges[:, 1:] - ROUNDING, edges[:, :-1] + ROUNDING
     places = edges[:, :-1] + probabilities / 2
     return places, places
 
@@ -239,9 +241,13 @@ def find_reach(probabilities: Floats, decode: str) -> tuple[Floats, Floats]:
 def read_ends(probabilities: Floats, decode: str) -> tuple[Floats, Floats]:
     """The ages at which intervals begin and end for each of `TAILS`, shape (N, T) each."""
     edges, years = edges_of(probabilities), np.arange(AGE_BINS + 1) - 0.5
-    ends = [np.stack([np.interp(shares, each, years) for each in edges]) for shares in (TAILS, 1 - TAILS)]
-    lows, highs = (np.floor(each + 0.5) if decode == "year" else each for each in ends)
-    return np.clip(lows, 0, AGE_BINS - 1), np.clip(highs, 0, AGE_BINS - 1)
+
+    def read(shares: Floats) -> Floats:
+        if decode == "year":
+            return np.stack([find_years(each, shares) for each in edges])
+        return np.asarray(np.clip([np.interp(shares, each, years) for each in edges], 0, AGE_BINS - 1))
+
+    return read(TAILS), read(1 - TAILS)
 
 
 def cut_kinds(years: Floats) -> Iterator[tuple[float, float, Rows]]:
@@ -274,7 +280,7 @@ def cut_parts(labels: AgeLabels) -> tuple[Floats, Floats, Floats]:
                 if rows.sum() >= LEAST_FACES:
                     rows_of.append(rows)
     parts, whole = np.stack(rows_of).astype(float), np.arange(len(rows_of)) < len(wholes)
-    wanted = np.where(whole, AIM, IN_PARTS) * (1 + 1 / parts.sum(axis=1))
+    wanted = np.where(whole, COVERAGE, IN_PARTS) * (1 + 1 / parts.sum(axis=1))
     return parts, np.minimum(wanted, 1.0), np.where(whole, DEAR, CHEAP)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from agelens.errors import TrainingError
@@ -57,8 +58,8 @@ class Course:
             say, see `prior`; so a network learns to tell them where they are few.
         hints: The network of `sights` by whose sight it learns as well, see `hints`, or several joined by "+"; "":
             none.
-        unspoiled: Whether its one teacher, the network that it begins as, is asked of each view as it would be were it
-            not spoiled, see `before`, and is all that there is to learn from: hints are what it sees.
+        unspoiled: Whether its one teacher, an earlier network, is asked of each view as it would be were it not
+            spoiled, see `unspoiled`, and is all that there is to learn from: hints are what it sees.
         hidden: Who of the teachers is heads on what such networks see, and tells their hidden layers as hints besides;
             "": nobody.
     """
@@ -102,11 +103,12 @@ class Course:
             )
 
     def _check_unspoiled(self) -> None:
-        besides = self.still or self.hints or self.train.label or self.elders != 1
-        if besides or self.teachers != {self.begins}:
+        besides = self.still or self.hints or self.train.label or not self.train.hint or self.elders != 1
+        if besides or len(self.teachers) != 1 or not all(kind.teachers for kind in self.kinds):
             raise TrainingError(
-                f"{self.name} hears what it began as say of views as they would be unspoiled, and nothing besides: name"
-                f" {self.begins} as its one teacher; it isn't still, and has no labels, hints of others or elders"
+                f"{self.name} hears what one network says of views as they would be unspoiled, and nothing besides:"
+                " name one teacher of all kinds and a weight of its hints; it isn't still, and has no labels, hints of"
+                " others or elders"
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -123,6 +125,12 @@ class Course:
             "unspoiled": False,
         }
         return _leave_out(usual, facts)
+
+    def ease(self, effort: float) -> Course:
+        """The same with that share of its steps and of its views."""
+        steps, warmup = (math.ceil(number * effort) for number in (self.train.steps, self.train.warmup))
+        kinds = tuple(replace(kind, views=math.ceil(kind.views * effort)) for kind in self.kinds)
+        return replace(self, kinds=kinds, train=replace(self.train, steps=steps, warmup=warmup))
 
     @property
     def teachers(self) -> set[str]:

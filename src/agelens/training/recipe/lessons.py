@@ -19,7 +19,7 @@ from agelens.training.labels import blur_exact
 from agelens.training.losses import band_mask, cut_to_band
 from agelens.training.networks import AGE_BINS
 from agelens.training.recipe.hearing import agree, hear, mix
-from agelens.training.recipe.prior import shift_for
+from agelens.training.recipe.prior import Expected
 from agelens.training.recipe.views import Showing, Views, draw_views
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from agelens.training.augment import AugmentConfig
     from agelens.training.crops import CropSet
     from agelens.training.networks import Network
-    from agelens.training.recipe.before import Before
     from agelens.training.recipe.courses import Course, Kind
     from agelens.training.recipe.hearing import Said, Teacher
+    from agelens.training.recipe.unspoiled import UnspoiledTeacher
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +100,7 @@ class ViewLessons:
             the mixture. None: there are none.
         renew: Gives other views of the same faces for a pass, counted from 0, after the first. None: each pass shows
             the same.
-        before: Is asked of each view as it would be unspoiled, and is learned from in place of targets, genders and
+        unspoiled: Is asked of each view as it would be unspoiled, and is learned from in place of targets, genders and
             hints. None: there is nobody.
     """
 
@@ -112,13 +112,13 @@ class ViewLessons:
     widening: float
     hints: Tensor | None = None
     renew: Callable[[int], ViewLessons] | None = None
-    before: Before | None = None
+    unspoiled: UnspoiledTeacher | None = None
 
     @property
     def hinted(self) -> int:
         """How many numbers a hint has; 0: there are none."""
-        if self.before is not None:
-            return len(self.before.middle)
+        if self.unspoiled is not None:
+            return len(self.unspoiled.middle)
         return 0 if self.hints is None else self.hints.shape[1]
 
 
@@ -184,7 +184,7 @@ def prepare_lessons(
 
     def agree_on(said: list[Said], kind: Kind) -> Said:
         ages, female = agree(said, list(kind.teachers.values()))
-        return torch.log_softmax(ages + shift_for(ages.device, elders=course.elders), dim=1), female
+        return torch.log_softmax(ages + Expected(elders=course.elders).shift(ages.device), dim=1), female
 
     # What is said of faces is the same in every pass.
     of_faces = [
@@ -225,7 +225,7 @@ class ViewMaker:
         self, lessons: ViewLessons, network: Network, *, batch: int, augment: AugmentConfig, seed: int
     ) -> None:
         self._first, self._batch, self._seed, self._augment = lessons, batch, seed, augment
-        self._side, self._hints, self._before = network.side, lessons.hints, lessons.before
+        self._side, self._hints, self._unspoiled = network.side, lessons.hints, lessons.unspoiled
         device = lessons.faces.device
         self._mean, self._scale = (
             torch.tensor(values, device=device)[:, None, None] for values in (network.mean, network.scale)
@@ -236,10 +236,10 @@ class ViewMaker:
     def _begin_pass(self, pass_: int) -> None:
         renew = self._first.renew
         self._pass, self._lessons = pass_, self._first if renew is None or not pass_ else renew(pass_)
-        self._show, self._show_unspoiled = (
-            Showing(self._lessons.faces, self._lessons.views, self._lessons.widening, self._side, changes)
-            for changes in (self._augment, self._augment.unspoiled)
-        )
+        faces, views, other = self._lessons.faces, self._lessons.views, self._unspoiled
+        self._show = Showing(faces, views, self._lessons.widening, self._side, self._augment)
+        if other is not None:
+            self._show_unspoiled = Showing(faces, views, other.widening, other.size, self._augment.unspoiled)
         self._order = np.random.default_rng([self._seed, 1, pass_]).permutation(len(self._lessons.views))
 
     def numbers_of(self, step: int) -> NDArray[np.int64]:
@@ -256,10 +256,10 @@ class ViewMaker:
         mirrored = torch.from_numpy(np.random.default_rng([self._seed, 2, step]).random(len(numbers)) < 0.5)
         levels = torch.where(mirrored.to(device)[:, None, None, None], levels.flip(3), levels)
         rows = torch.from_numpy(numbers).to(device)
-        if self._before is None:
+        if self._unspoiled is None:
             target, female, hint = lessons.target[rows].float(), lessons.female[rows], self._hint(numbers)
         else:
-            target, female, hint = self._before(self._show_unspoiled(numbers))
+            target, female, hint = self._unspoiled(self._show_unspoiled(numbers))
         return Batch.of_equals(
             ((levels - self._mean) / self._scale).contiguous(memory_format=torch.channels_last),
             lessons.inside[rows].float(),

@@ -141,7 +141,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     names = (*MEASURED, "hint") if config.hint else MEASURED
     sums = torch.zeros(len(names), dtype=torch.float64, device=device)
-    began, seen = time.monotonic(), 0
+    began, seen, saved = time.monotonic(), 0, step
     for batch in maker.stream(step, config.steps):
         losses, _, _ = learner.take_step(batch, step)
         sums += torch.stack([losses[name].double() for name in names])
@@ -155,8 +155,9 @@ def train(
                 raise not_finite(told["loss"], step - 1)
             facts: dict[str, Any] = {"step": step, "rate": seen / (time.monotonic() - began)}
             if saves:
-                facts |= {name: value / config.save_every for name, value in told.items()}
+                facts |= {name: value / (step - saved) for name, value in told.items()}
                 sums.zero_()
+                saved = step
                 if judge:
                     facts["validation"] = judge(_without_hints(learner.average))
                 checkpoint = Checkpoint(learner.state(), {"config": config.to_dict(), "step": step})

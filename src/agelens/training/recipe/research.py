@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from agelens.training.recipe.base import FIRST_BASE, MIDDLE, NEAR, WHOLE
 from agelens.training.recipe.courses import Course, Kind
-from agelens.training.recipe.patterns import LONGER, ONE, OTHERS, RACES, SMALL, go_on, large, long, small, upper, worn
+from agelens.training.recipe.patterns import (
+    LONGER,
+    ONE,
+    OTHERS,
+    RACES,
+    SMALL,
+    go_on,
+    large,
+    long,
+    remembered,
+    small,
+    upper,
+    worn,
+)
 from agelens.training.recipe.school import YEARS
 from agelens.training.recipe.sights import EMBEDDING, EMBEDDING_STAGES, VGGFACE2, VGGFACE2_STAGES
 
@@ -148,8 +161,8 @@ TENTH_RESEARCH = go_on(
     elders=TAUGHT_ELDERS,
     blends={"ninth-research": 0.5},
 )
-OWN_RESEARCH = go_on(
-    "research",
+ELEVENTH_RESEARCH = go_on(
+    "eleventh-research",
     "tenth-research",
     Kind(ONE, 256_000, {_STAGES: 0.4, "tenth-research": 0.6}, age=1.0, gender=0.75, races=RACES),
     Kind(OTHERS, 256_000, {_STAGES: 0.4, "tenth-research": 0.6}, age=0.85, gender=0.65),
@@ -157,7 +170,22 @@ OWN_RESEARCH = go_on(
     hints=_STAGES,
     blends={"tenth-research": 0.7},
 )
-"""Last, it learns what grain is: it hears what was said of the same faces without."""
+"""It learns what grain is: it hears what was said of the same faces without."""
+OWN_RESEARCH = Course(
+    "research",
+    "eleventh-research",
+    1.35,
+    (
+        Kind(ONE, 64_000, {"eleventh-research": 1.0}, races=RACES),
+        Kind(OTHERS, 64_000, {"eleventh-research": 1.0}),
+    ),
+    0.4,
+    remembered(1750, 3e-4, 14, network=LONGER),
+    mixed=0.5,
+    blends={"eleventh-research": 0.8},
+    unspoiled=True,
+)
+"""Last, it learns more of it, and keeps to itself otherwise, as base does."""
 
 RESEARCH_COURSES = (
     MIDDLE,
@@ -176,5 +204,6 @@ RESEARCH_COURSES = (
     EIGHTH_RESEARCH,
     NINTH_RESEARCH,
     TENTH_RESEARCH,
+    ELEVENTH_RESEARCH,
     OWN_RESEARCH,
 )

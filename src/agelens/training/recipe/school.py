@@ -15,7 +15,6 @@ from agelens.training.crops import WIDENING
 from agelens.training.devices import move_to
 from agelens.training.networks import FaceNetwork
 from agelens.training.recipe import prior, recognition, sights, small_gender, teacher, vggface2
-from agelens.training.recipe.before import Before
 from agelens.training.recipe.digest import digest
 from agelens.training.recipe.hearing import Said, Teacher, as_teacher, hear_faces, show_still
 from agelens.training.recipe.hints import Hinted, begin_to_tell
@@ -25,6 +24,7 @@ from agelens.training.recipe.loop import blend, open_trained, train
 from agelens.training.recipe.probe import HIDDEN, PROBE, cross_fit, read_hidden
 from agelens.training.recipe.shorten import shorten
 from agelens.training.recipe.teacher import SIDE, ask_years, open_age_network
+from agelens.training.recipe.unspoiled import UnspoiledTeacher
 from agelens.training.recipe.validate import judge_each
 from agelens.training.recipe.views import Showing
 
@@ -117,8 +117,9 @@ class School:
             The network of the last one.
 
         Raises:
-            TrainingError: One is to be blended with, or to hear as it was, what is no earlier network of its layout, or
-                begins with blocks that are new and is to leave statistics as they are.
+            TrainingError: One is to be blended with what is no earlier network of its layout, or to hear, of views
+                unspoiled, what is no earlier network, or begins with blocks that are new and is to leave statistics as
+                they are.
         """
         _check_layouts(courses)
         for name in sorted({part for course in courses for part in course.sights}):
@@ -166,8 +167,8 @@ class School:
             lambda line: self._say(f"{course.name}: {line}"),
             still=still,
         )
-        before = self._recall(course, lessons) if course.unspoiled else None
-        lessons = replace(lessons, hints=hints, before=before)
+        unspoiled = self._hear_unspoiled(course, lessons) if course.unspoiled else None
+        lessons = replace(lessons, hints=hints, unspoiled=unspoiled)
         self._say(f"{course.name}: {len(lessons.views)} views, {config.steps} steps of {config.batch}")
         judge = judge_each(self._material.crops, course.widening, config.network.size)
         begun = start if not config.hint else self._begin_to_tell(start, lessons, config)
@@ -201,12 +202,13 @@ class School:
         told = torch.cat([batch.hint for batch in batches if batch.hint is not None])
         return begin_to_tell(network.to(told.device), torch.cat([batch.crops for batch in batches]), told)
 
-    def _recall(self, course: Course, lessons: ViewLessons) -> Before:
-        """What a course begins as, which hears of views as they would be unspoiled."""
-        network = self._networks[course.begins]
-        changes = course.train.augment.unspoiled
-        show = Showing(lessons.faces, lessons.views, course.widening, network.config.size, changes)
-        return Before.of(network, show(np.arange(min(FITTED, len(lessons.views)))))
+    def _hear_unspoiled(self, course: Course, lessons: ViewLessons) -> UnspoiledTeacher:
+        """The teacher of a course that is asked of views as they would be unspoiled."""
+        (name,) = course.teachers
+        heard, changes = self._teachers[name], course.train.augment.unspoiled
+        show = Showing(lessons.faces, lessons.views, heard.widening, heard.size, changes)
+        views = show(np.arange(min(FITTED, len(lessons.views))))
+        return UnspoiledTeacher.of(self._networks[name], heard.widening, views)
 
     def _some_of(self, course: Course) -> Tensor:
         """The faces by which a course begins, as numbers of them on the device that holds them."""
@@ -245,8 +247,8 @@ def _check_layouts(courses: Sequence[Course]) -> None:
         for name in course.blends:
             if layouts.get(name) != layout:
                 raise TrainingError(f"{course.name} is blended with {name}, which is no earlier network of its layout")
-        if course.unspoiled and layouts.get(course.begins) != layout:
-            raise TrainingError(f"{course.name} hears {course.begins}, which is no earlier network of its layout")
+        if course.unspoiled and not course.teachers <= layouts.keys():
+            raise TrainingError(f"{course.name} hears {', '.join(course.teachers)}, which is no earlier network")
         if course.train.frozen and course.begins in layouts and is_longer(layout, layouts[course.begins]):
             raise TrainingError(f"{course.name} begins with blocks that have no statistics yet; it can't freeze any")
         layouts[course.name] = layout

@@ -1,8 +1,9 @@
-"""What a network said before it learns on: of views as they would be unspoiled.
+"""What a network says of views as they would be unspoiled.
 
-A network that is to learn what spoils pictures, and nothing else, hears itself: of a view in grain it learns to say
-what it said of the same view without. Views that nothing spoils hold it to all else that it knew (Li & Hoiem, "Learning
-without Forgetting", ECCV 2016). No label has a say, so nothing of them is learned by heart.
+A network that is to learn what spoils pictures, and nothing else, hears itself as it was: of a view in grain it learns
+to say what it said of the same view without. Views that nothing spoils hold it to all else that it knew (Li & Hoiem,
+"Learning without Forgetting", ECCV 2016). No label has a say, so nothing of them is learned by heart. Another network
+may be heard as well.
 """
 
 from __future__ import annotations
@@ -24,25 +25,34 @@ CHUNK = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Before:
+class UnspoiledTeacher:
     """A network that is asked, of each view and its mirror image, the mean.
 
     Attributes:
         network: In evaluation mode; it stays as it is.
+        widening: By how much the faces are wider than what it wants to see.
         middle: Means of its features, shape (F,).
         spread: Their standard deviations, times the root of F, so that hints sum to 1 on average, see `hints`.
     """
 
     network: FaceNetwork
+    widening: float
     middle: Tensor
     spread: Tensor
 
     @staticmethod
-    def of(network: FaceNetwork, levels: Tensor) -> Before:
+    def of(network: FaceNetwork, widening: float, levels: Tensor) -> UnspoiledTeacher:
         """It, with the scale of its features on some views: RGB levels, shape (N, 3, size, size)."""
         network.eval()
         seen = _look(network, levels)
-        return Before(network, seen.mean(dim=0), seen.std(dim=0).clamp(min=1e-3) * seen.shape[1] ** 0.5)
+        return UnspoiledTeacher(
+            network, widening, seen.mean(dim=0), seen.std(dim=0).clamp(min=1e-3) * seen.shape[1] ** 0.5
+        )
+
+    @property
+    def size(self) -> int:
+        """Side of what it wants to see, in pixels."""
+        return self.network.config.size
 
     def __call__(self, levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What it says and sees of views.

@@ -14,6 +14,7 @@ from agelens.training.recipe.patterns import (
     large,
     long,
     remembered,
+    see_through,
     small,
     upper,
     worn,
@@ -96,15 +97,11 @@ FIFTH_BASE = go_on(
 )
 """The upper half forgets what it learned by heart: large steps, few faces alone, teachers alone tell of ages; rare
 ages come more often, and who knows old people from elsewhere has a say again."""
-QUICK_BASE = Course(
+QUICK_BASE = see_through(
     "quick-base",
     "fifth-base",
-    1.35,
-    (Kind(ONE, 128_000, {"fifth-base": 1.0}, races=RACES),),
-    0.4,
-    remembered(1940, 6e-4, 12),
-    mixed=0.5,
-    unspoiled=True,
+    Kind(ONE, 128_000, {"fifth-base": 1.0}, races=RACES),
+    train=remembered(1940, 6e-4, 12),
 )
 OWN_BASE = replace(
     QUICK_BASE,

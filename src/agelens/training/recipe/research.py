@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from agelens.training.recipe.base import FIRST_BASE, MIDDLE, NEAR, WHOLE
 from agelens.training.recipe.courses import Course, Kind
 from agelens.training.recipe.patterns import (
@@ -14,6 +16,7 @@ from agelens.training.recipe.patterns import (
     large,
     long,
     remembered,
+    see_through,
     small,
     upper,
     worn,
@@ -171,19 +174,15 @@ ELEVENTH_RESEARCH = go_on(
     blends={"tenth-research": 0.7},
 )
 """It learns what grain is: it hears what was said of the same faces without."""
-OWN_RESEARCH = Course(
-    "research",
-    "eleventh-research",
-    1.35,
-    (
+OWN_RESEARCH = replace(
+    see_through(
+        "research",
+        "eleventh-research",
         Kind(ONE, 64_000, {"eleventh-research": 1.0}, races=RACES),
         Kind(OTHERS, 64_000, {"eleventh-research": 1.0}),
+        train=remembered(1750, 3e-4, 14, network=LONGER),
     ),
-    0.4,
-    remembered(1750, 3e-4, 14, network=LONGER),
-    mixed=0.5,
     blends={"eleventh-research": 0.8},
-    unspoiled=True,
 )
 """Last, it learns more of it, and keeps to itself otherwise, as base does."""
 

@@ -33,7 +33,7 @@ from agelens.training.recipe.sights import AGES, EMBEDDING, GENDERS, VGGFACE2, S
 from agelens.training.recipe.unspoiled import UnspoiledTeacher
 from agelens.training.recipe.views import Showing, Views, draw_views
 from agelens.training.second_opinion import SecondOpinion
-from training_makers import faces_of_two_sets, view_lessons
+from training_makers import faces_of_two_sets, stand_in_downloads, view_lessons
 
 TINY = NetworkConfig(size=32, widths=(8, 16), blocks=(1, 1), last_inner=16)
 CPU = torch.device("cpu")
@@ -286,6 +286,26 @@ def test_a_training_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
     assert all(value.equal(again.state_dict()[name]) for name, value in whole.state_dict().items())
 
 
+def test_between_measurements_little_work_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lessons, start = view_lessons(), FaceNetwork(TINY)
+    config = TrainConfig(network=TINY, steps=6, batch=16, warmup=1, threads=1, bf16=False, save_every=6)
+    whole = train(config, lessons, start, tmp_path / "whole")
+    monkeypatch.setattr("agelens.training.recipe.loop.LOSABLE", 0.0)
+    steps: list[object] = []
+
+    def cut(facts: dict[str, object]) -> None:
+        steps.append(facts["step"])
+        if facts["step"] == 4:
+            raise CutError
+
+    with pytest.raises(CutError):
+        train(config, lessons, start, tmp_path / "cut", listener=cut)
+    assert not (tmp_path / "cut" / "log.jsonl").exists()
+    again = train(config, lessons, start, tmp_path / "cut", listener=cut)
+    assert steps == [1, 2, 3, 4, 5, 6]
+    assert all(value.equal(again.state_dict()[name]) for name, value in whole.state_dict().items())
+
+
 def test_a_loss_that_is_no_number_ends_a_training(tmp_path: Path) -> None:
     start = FaceNetwork(TINY)
     with torch.no_grad():
@@ -297,20 +317,7 @@ def test_a_loss_that_is_no_number_ends_a_training(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Networks of 32 pixels instead of the downloaded ones."""
-
-    def age_network(_: Path) -> FaceNetwork:
-        torch.manual_seed(0)
-        return FaceNetwork(TINY).eval()
-
-    def ask(network: FaceNetwork, levels: Tensor) -> Tensor:
-        with torch.no_grad():
-            return torch.log_softmax(network(normalise(levels))[0], dim=1)
-
-    monkeypatch.setattr(school_module, "open_age_network", age_network)
-    monkeypatch.setattr(school_module, "ask_years", ask)
-    monkeypatch.setattr(school_module, "SIDE", 32)
-    monkeypatch.setattr(recognition, "begin_with_recognition", lambda config, archive, seen: FaceNetwork(config))
+    stand_in_downloads(monkeypatch)
 
 
 LONGER = replace(TINY, widths=(8, 16, 24), blocks=(1, 1, 1), last_inner=24)

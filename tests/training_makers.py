@@ -6,6 +6,7 @@ make_original_h5(path, ..)  the same in the layout of the project that agelens b
 make_lessons(count)         faces and labels in memory
 faces_of_two_sets(count)    the same of two data sets, every label known
 view_lessons(count)         views of those
+stand_in_downloads(patch)   networks of 32 pixels instead of those that the recipe downloads
 train(...)                  a short training through the Python interface
 SETTINGS                    what makes a training small
 """
@@ -17,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from agelens.align import CropGeometry
 from agelens.datasets.manifest import Columns, Manifest
@@ -30,10 +33,13 @@ from agelens.training.config_file import make_config, merge
 from agelens.training.course import run_training
 from agelens.training.crops import CropSet
 from agelens.training.listeners import Listeners
+from agelens.training.networks import FaceNetwork, NetworkConfig, normalise
+from agelens.training.recipe import recognition, school
 from agelens.training.recipe.courses import Kind
 from agelens.training.recipe.lessons import Labels, ViewLessons, combine
 from agelens.training.recipe.views import draw_views
 
+TINY = NetworkConfig(size=32, widths=(8, 16), blocks=(1, 1), last_inner=16)
 SETTINGS: dict[str, Any] = {
     "data": {"crop": "whole"},
     "hyperparameters": {"epochs": 2, "batch_size": 16, "save_every": 100, "optimizer": {"lr": 0.003}},
@@ -154,6 +160,23 @@ def view_lessons(count: int = 64) -> ViewLessons:
     known = Labels.of(crops, np.full((len(crops), 101), 1 / 101, np.float32), torch.device("cpu"))
     told = combine(known, views, np.arange(count), None, Kind((), count, {}))
     return ViewLessons(torch.from_numpy(crops.pixels), views, *told, 1.0)
+
+
+def stand_in_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks of 32 pixels instead of the downloaded ones."""
+
+    def age_network(_: Path) -> FaceNetwork:
+        torch.manual_seed(0)
+        return FaceNetwork(TINY).eval()
+
+    def ask(network: FaceNetwork, levels: Tensor) -> Tensor:
+        with torch.no_grad():
+            return torch.log_softmax(network(normalise(levels))[0], dim=1)
+
+    monkeypatch.setattr(school, "open_age_network", age_network)
+    monkeypatch.setattr(school, "ask_years", ask)
+    monkeypatch.setattr(school, "SIDE", 32)
+    monkeypatch.setattr(recognition, "begin_with_recognition", lambda config, archive, seen: FaceNetwork(config))
 
 
 def train(

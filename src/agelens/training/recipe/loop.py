@@ -49,7 +49,7 @@ class TrainConfig:
         seed: Of all that is random.
         threads: Threads of the arithmetic.
         bf16: Whether convolutions run in bfloat16 where that is fast, see `devices.has_bf16`.
-        save_every: Steps between checkpoints.
+        save_every: Steps between measurements; each is saved, and so is what lies between, see `LOSABLE`.
     """
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -96,6 +96,9 @@ Judge = Callable[[FaceNetwork], dict[str, float]]
 
 Listener = Callable[[dict[str, Any]], None]
 MEASURED = ("loss", "age", "target", "gender")
+LOSABLE = 240.0
+"""Seconds of work that may be lost when a training is cut off: on two cores a large network takes an hour to its next
+measurement."""
 
 
 def train(
@@ -114,8 +117,8 @@ def train(
         lessons: On what; it computes on the device that holds them.
         start: The weights to begin with; with hints a network that tells them.
         folder: Where `last` (the checkpoint) and `log.jsonl` go.
-        judge: Measures the averaged network at every checkpoint.
-        listener: Is told of each checkpoint and, every fifty steps, of the progress.
+        judge: Measures the averaged network every `save_every` steps.
+        listener: Is told of each measurement and, every fifty steps, of the progress.
 
     Returns:
         The network with the averaged weights.
@@ -141,27 +144,32 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     names = (*MEASURED, "hint") if config.hint else MEASURED
     sums = torch.zeros(len(names), dtype=torch.float64, device=device)
-    began, seen, saved = time.monotonic(), 0, step
+    began, seen, measured = time.monotonic(), 0, step
+    saved = began
     for batch in maker.stream(step, config.steps):
         losses, _, _ = learner.take_step(batch, step)
         sums += torch.stack([losses[name].double() for name in names])
         step += 1
         seen += len(batch.female)
-        saves = step % config.save_every == 0 or step == config.steps
+        measures = step % config.save_every == 0 or step == config.steps
+        saves = measures or time.monotonic() - saved > LOSABLE
         if saves or step % 50 == 0:
             # Only here a GPU is waited for.
             told = dict(zip(names, sums.tolist(), strict=True))
             if not math.isfinite(told["loss"]):
                 raise not_finite(told["loss"], step - 1)
             facts: dict[str, Any] = {"step": step, "rate": seen / (time.monotonic() - began)}
-            if saves:
-                facts |= {name: value / (step - saved) for name, value in told.items()}
+            if measures:
+                facts |= {name: value / (step - measured) for name, value in told.items()}
                 sums.zero_()
-                saved = step
+                measured = step
                 if judge:
                     facts["validation"] = judge(_without_hints(learner.average))
+            if saves:
                 checkpoint = Checkpoint(learner.state(), {"config": config.to_dict(), "step": step})
                 save_checkpoint(checkpoint, folder / "last")
+                saved = time.monotonic()
+            if measures:
                 with (folder / "log.jsonl").open("a") as log:
                     log.write(json.dumps(facts) + "\n")
             if listener:

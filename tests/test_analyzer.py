@@ -28,7 +28,7 @@ from agelens.types import Box, Detection, Face, Image
 from agelens.zoo import find_shipped
 from faces import EXAMPLE, background, overlap, portrait, resized
 from pictures import exif_block
-from stand_in import model_bytes
+from stand_in import make_spec, model_bytes
 
 
 @pytest.fixture(scope="module")
@@ -299,6 +299,28 @@ def test_a_setting_that_makes_no_sense_is_refused(stand_in: Path, settings: Any,
     with pytest.raises(UsageError) as caught:
         agelens.predict(EXAMPLE, str(stand_in), **settings)
     assert told in caught.value.message
+
+
+def test_what_a_model_cannot_tell_is_not_asked_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "age.onnx"
+    path.write_bytes(model_bytes(make_spec(tasks=("age",))))
+    with pytest.raises(UsageError, match="stand-in tells age and no gender"):
+        Analyzer(path, task="gender")
+    for task in ("age", "both"):
+        (face,) = Analyzer(path, task=task).predict(EXAMPLE)
+        assert face.age is not None
+        assert face.gender is None
+
+
+def test_another_file_of_the_same_name_is_another_model(tmp_path: Path) -> None:
+    path = tmp_path / "mine.onnx"
+    found = []
+    for gain in (0.5, 1.0):
+        path.write_bytes(model_bytes(gain=gain))
+        (face,) = agelens.predict(EXAMPLE, str(path))
+        assert face.age is not None
+        found.append(face.age.years)
+    assert found[1] == pytest.approx(2 * found[0], abs=1)
 
 
 def test_a_model_is_a_name_or_a_path(stand_in: Path) -> None:

@@ -178,7 +178,29 @@ def test_copies_and_crops_in_one_folder_do_not_collide(stand_in: Path, tmp_path:
     out = tmp_path / "out"
     done = run("predict", tmp_path, "--model", stand_in, "-o", out, "--crops", out)
     assert done.returncode == 0
-    assert files(out) == {"predictions.jsonl", "a.jpg", "a_0.jpg", "a_0.agelens.jpg", "a_0_0.jpg"}
+    assert files(out) == {".agelens", "predictions.jsonl", "a.jpg", "a_0.jpg", "a_0.agelens.jpg", "a_0_0.jpg"}
+
+
+def test_a_crop_does_not_take_the_place_of_the_copy(stand_in: Path, tmp_path: Path) -> None:
+    shutil.copy(EXAMPLE, tmp_path / "a.jpg")
+    out = tmp_path / "out"
+    done = run("predict", tmp_path / "a.jpg", "--model", stand_in, "-o", out / "a_0.jpg", "--crops", out)
+    assert done.returncode == 0
+    assert files(out) == {"a_0.jpg", "a_0.agelens.jpg"}
+    with Image.open(out / "a_0.jpg") as copy, Image.open(EXAMPLE) as whole:
+        assert copy.size == whole.size
+
+
+@pytest.mark.parametrize("option", ["-o", "--crops"])
+def test_photos_in_the_folder_of_the_results_are_inputs_and_stay(stand_in: Path, tmp_path: Path, option: str) -> None:
+    for name in ("a.jpg", "b/a.jpg", "b/a_0.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(EXAMPLE, tmp_path / name)
+    before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
+    for _ in range(2):
+        done = run("predict", tmp_path, "--model", stand_in, option, tmp_path / "b")
+        assert "3 pictures, 3 faces" in done.stderr
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
 
 
 def test_a_folder_inside_the_input_is_no_input_the_second_time(photos: Path, stand_in: Path) -> None:
@@ -318,7 +340,7 @@ class TestPlaces:
 
     def test_a_named_file_in_the_folder_is_an_input(self, tmp_path: Path) -> None:
         out = tmp_path / "out"
-        out.mkdir()
+        assert Places(out, [str(tmp_path)], ENDINGS).is_own(str(out / "a.jpg")), "it held nothing yet"
         shutil.copy(EXAMPLE, out / "a.jpg")
         places = Places(out, [str(tmp_path), str(out / "a.jpg")], ENDINGS)
         assert not places.is_own(str(out / "a.jpg"))

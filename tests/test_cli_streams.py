@@ -96,6 +96,15 @@ def test_a_reader_that_goes_away_is_no_drama(many: Path, stand_in: Path) -> None
     process.stderr.close()
 
 
+@pytest.mark.parametrize("arguments", [["models", "show", "agelens-base"], ["--help"]])
+def test_a_reader_that_goes_away_is_no_drama_for_other_commands(arguments: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as gone:
+        done = subprocess.run([*COMMAND, *arguments], stdout=gone, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 def test_closed_standard_output_is_told(stand_in: Path) -> None:
     command = " ".join([*COMMAND, "predict", str(EXAMPLE), "--model", str(stand_in), ">&-"])
     done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, env=environment(), timeout=60)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import random
+import re
 import struct
 import sys
 import threading
@@ -18,6 +19,7 @@ from PIL import ImageFile
 
 from agelens.decode import decode, decode_any, from_array, from_pil
 from agelens.decode.colour import BACKGROUND, find_transform
+from agelens.decode.containers import misses_restarts
 from agelens.errors import (
     CorruptImageError,
     EmptyFileError,
@@ -448,6 +450,33 @@ def test_a_jpeg_cut_and_filled_with_zeros_or_closed_is_an_error(share: float, pr
     if not progressive:
         with pytest.raises(TruncatedImageError):
             decode(cut.rstrip(b"\xff") + b"\xff\xd9")
+
+
+def test_a_jpeg_cut_between_two_restart_markers_and_closed_is_an_error() -> None:
+    data = encode(face_like(300, 400), "JPEG", restart_marker_rows=1)
+    scan = data.index(b"\xff\xda")
+    restarts = [scan + found.start() for found in re.finditer(rb"\xff[\xd0-\xd7]", data[scan:])]
+    assert len(restarts) > 8
+    assert decode(data).width == 300
+    with pytest.raises(TruncatedImageError):
+        decode(data[: restarts[-3]] + b"\xff\xd9")
+    middle = restarts[2] + 20
+    with pytest.raises(TruncatedImageError):
+        decode(data[:middle] + bytes(len(data) - middle - 60) + data[-60:])
+
+
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize("size", [(8, 8), (17, 33), (129, 8), (200, 120)])
+@pytest.mark.parametrize("every", [{"restart_marker_rows": 1}, {"restart_marker_blocks": 5}])
+def test_a_grey_jpeg_with_all_its_restart_markers_is_whole(
+    size: tuple[int, int], subsampling: str, every: dict[str, int]
+) -> None:
+    grey = np.full((*size, 3), 128, np.uint8)
+    for pixels, options in ((grey, {"subsampling": subsampling}), (grey[:, :, 0], {})):
+        data = encode(pixels, "JPEG", **every, **options)
+        assert b"\xff\xdd" in data
+        assert not misses_restarts(data)
+        assert decode(data).pixels.shape == (*size, 3)
 
 
 def test_a_grey_jpeg_is_no_truncated_one() -> None:

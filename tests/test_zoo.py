@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -15,8 +16,8 @@ import pytest
 from agelens import Analyzer, zoo
 from agelens.detect.canvas import Frame, lay_out
 from agelens.detect.yunet import YuNet
-from agelens.errors import DamagedModelError, DeviceError, UnfitModelError, UnknownModelError
-from agelens.runtime import DEVICES, PROVIDERS, open_session, resolve_device
+from agelens.errors import DamagedModelError, DeviceError, DeviceWarning, UnfitModelError, UnknownModelError
+from agelens.runtime import DEVICES, PROVIDERS, _is_usable, open_session, resolve_device
 from agelens.types import Box, Image
 from agelens.zoo import DEFAULT_MODEL, MODELS, find_shipped, list_shipped, read_figures, read_model, read_shipped
 from faces import PORTRAIT_FACE, overlap, portrait
@@ -251,6 +252,30 @@ def test_a_device_that_is_not_offered_is_refused_and_not_replaced() -> None:
     for device in missing:
         with pytest.raises(DeviceError, match=f"'{device}' is not offered.*offers: .*cpu"):
             resolve_device(device)
+
+
+@pytest.fixture
+def cuda_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As onnxruntime's build for GPUs is on a machine without one: it is offered, and sessions go to the CPU."""
+    built_in = [PROVIDERS["cuda"], PROVIDERS["cpu"]]
+    monkeypatch.setattr("agelens.runtime.ort.get_available_providers", lambda: built_in)
+    _is_usable.cache_clear()
+    yield
+    _is_usable.cache_clear()
+
+
+@pytest.mark.usefixtures("cuda_without_a_driver")
+@pytest.mark.skipif(PROVIDERS["cuda"] in onnxruntime.get_available_providers(), reason="CUDA is there")
+def test_a_device_that_is_offered_and_cannot_be_used_is_told() -> None:
+    with pytest.raises(DeviceError, match="offers 'cuda' and can't use it here"):
+        resolve_device("cuda")
+    with pytest.warns(DeviceWarning, match="the cpu does the work"):
+        assert resolve_device("auto") == "cpu"
+    assert resolve_device("cpu") == "cpu"
+
+
+def test_a_device_that_works_is_known_as_usable() -> None:
+    assert _is_usable("cpu")
 
 
 def test_a_session_that_cannot_open_says_so_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:

@@ -261,8 +261,16 @@ class DiskFullError(OutputError):
     http_status = 507
 
 
-class TermsWarning(UserWarning):
+class Notice(UserWarning):
+    """What users should know, and may pass over: the work goes on."""
+
+
+class TermsWarning(Notice):
     """A model file was opened that may not be used for everything."""
+
+
+class DeviceWarning(Notice):
+    """A device that onnxruntime offers can't be used here; the CPU does the work."""
 
 
 class UsageError(AgelensError):

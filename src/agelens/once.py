@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Unpack, cast
 
 from agelens.analyzer import Analyzer, Settings, check_settings
@@ -31,13 +33,27 @@ def predict(picture: Input, model: str | None = None, **settings: Unpack[Setting
     check_settings(settings)
     chosen = tuple(sorted(settings.items()))
     try:
-        analyzer = _open_analyzer(model, chosen)
+        analyzer = _open_analyzer(model, chosen, _state_of(model))
     except TypeError:  # a setting that has no hash, such as one's own detector, can't be kept
-        analyzer = _open_analyzer.__wrapped__(model, chosen)
+        analyzer = _open_analyzer.__wrapped__(model, chosen, None)
     return analyzer.predict(picture)
 
 
+def _state_of(model: object) -> tuple[object, ...] | None:
+    """By which a model file is known as the one that was opened; None where there is none, or it is one that ships."""
+    if not isinstance(model, str | os.PathLike):
+        return None
+    try:
+        found = Path(model).stat()
+    except (OSError, ValueError):  # whoever opens it says why
+        return None
+    return os.path.realpath(model), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
 @lru_cache(maxsize=4)
-def _open_analyzer(model: str | None, settings: tuple[tuple[str, object], ...]) -> Analyzer:
+def _open_analyzer(
+    model: str | None, settings: tuple[tuple[str, object], ...], state: tuple[object, ...] | None
+) -> Analyzer:
+    del state  # another file is another model
     chosen = cast("Settings", dict(settings))
     return Analyzer(**chosen) if model is None else Analyzer(model, **chosen)

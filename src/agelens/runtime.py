@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from agelens.advice import either_way
-from agelens.errors import DamagedModelError, DeviceError, UsageError
+from agelens.errors import DamagedModelError, DeviceError, DeviceWarning, UsageError
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -35,15 +37,31 @@ RUNTIME_ERRORS = (
 """What onnxruntime raises on a model that it can't open or run; its exceptions share no base class."""
 
 
+_PROBE = (
+    b'\x08\x08\x12\x00:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01b\x0f'
+    b"\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
+)
+"""An ONNX file whose one node gives back its one number."""
+
+
 def resolve_device(device: str = "auto") -> str:
-    """The device that sessions will run on: `auto` takes CUDA where onnxruntime offers it and the CPU otherwise.
+    """The device that sessions will run on: `auto` takes CUDA where it can be used and the CPU otherwise.
+
+    Where onnxruntime offers CUDA and can't use it, for want of a driver or of libraries, `auto` says so by a
+    `DeviceWarning`.
 
     Raises:
-        DeviceError: The device is unknown, or this onnxruntime build doesn't offer it. There is no silent fallback.
+        DeviceError: The device is unknown, this onnxruntime build doesn't offer it, or it can't be used. There is no
+            silent fallback.
     """
     available = ort.get_available_providers()
     if device == "auto":
-        return "cuda" if PROVIDERS["cuda"] in available else "cpu"
+        if PROVIDERS["cuda"] not in available:
+            return "cpu"
+        if _is_usable("cuda"):
+            return "cuda"
+        warnings.warn(f"{_explain_unusable('cuda')}; the cpu does the work", DeviceWarning, stacklevel=2)
+        return "cpu"
     if device not in PROVIDERS:
         raise DeviceError(f"unknown device {device!r}; choose one of {', '.join(DEVICES)}")
     if PROVIDERS[device] not in available:
@@ -52,7 +70,31 @@ def resolve_device(device: str = "auto") -> str:
             f"device {device!r} is not offered by the installed onnxruntime (it offers: {offered}); install the build"
             " that does, such as onnxruntime-gpu for cuda, or choose the device auto"
         )
+    if device != "cpu" and not _is_usable(device):
+        raise DeviceError(f"{_explain_unusable(device)}, or choose the device auto")
     return device
+
+
+def _explain_unusable(device: str) -> str:
+    return (
+        f"onnxruntime offers {device!r} and can't use it here; install its driver and the libraries that this"
+        " onnxruntime needs"
+    )
+
+
+@cache
+def _is_usable(device: str) -> bool:
+    """Whether a session really runs there: what is offered was built in, and may lack its driver or libraries."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # it would tell of each library that it misses
+    wanted = PROVIDERS[device]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            session = ort.InferenceSession(_PROBE, options, providers=[wanted, PROVIDERS["cpu"]], enable_fallback=0)
+    except (*RUNTIME_ERRORS, ValueError, RuntimeError):
+        return False
+    return wanted in session.get_providers()
 
 
 def open_session(model: bytes, *, name: str, device: str = "cpu", threads: int = 1) -> ort.InferenceSession:

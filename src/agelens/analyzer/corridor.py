@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 from PIL import Image as PillowImage
 
+from agelens.advice import either_way
 from agelens.align import align, assume_landmarks
 from agelens.analyzer.line import Line
 from agelens.analyzer.prepared import Prepared
@@ -77,6 +78,12 @@ class Analyzer:
         )
         self.model = self._estimator.model
         self.spec = self._estimator.spec
+        if self.options.task not in ("both", *self.spec.tasks):
+            both = either_way("--task both", "task='both'")
+            raise UsageError(
+                f"{self.spec.name} tells {' and '.join(self.spec.tasks)} and no {self.options.task}; choose another"
+                f" model, or {both}"
+            )
 
     def predict(self, picture: Input) -> list[Face]:
         """The faces of one picture, from left to right.

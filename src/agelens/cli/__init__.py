@@ -36,6 +36,14 @@ def main() -> None:
 
         status = INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
         tell(f"agelens: {_explain(error)}")
+    except ImportError as error:
+        # What is written in C++ reports as such whatever happens while it is loaded.
+        if not _was_interrupted(error):
+            raise
+        from agelens.cli.progress import tell
+
+        status = INTERRUPTED
+        tell("agelens: interrupted")
     # Everything is written and closed. To take apart what was loaded, module by module, would take 0.05 s more.
     os._exit(status)
 
@@ -61,14 +69,20 @@ def _tell_warning(
     line: str | None = None,
 ) -> None:
     """Says in one line what was written for people; all else in Python's own form."""
-    from agelens.errors import TermsWarning
+    from agelens.errors import Notice
 
-    if issubclass(category, TermsWarning):
+    if issubclass(category, Notice):
         from agelens.cli.progress import tell
 
         tell(f"agelens: {message}")
     else:
         (file or sys.stderr).write(warnings.formatwarning(message, category, filename, lineno, line))
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _explain(error: BaseException) -> str:

@@ -53,7 +53,11 @@ SETTINGS: Final = {"help_option_names": ["--help", "-h"], "max_content_width": 1
 
 
 def run_typer(arguments: Sequence[str]) -> int:
-    """Runs a command line and returns its exit status."""
+    """Runs a command line and returns its exit status.
+
+    Raises:
+        BrokenPipeError: Nobody reads standard output any more.
+    """
     called = next(iter(arguments), "--help")
     if called not in COMMANDS and not called.startswith("-"):
         tell(f"agelens: no such command {called!r}; {_suggest(called)}")
@@ -61,6 +65,8 @@ def run_typer(arguments: Sequence[str]) -> int:
     try:
         make_app(called)(list(arguments) or ["--help"], prog_name="agelens")
     except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # of which click makes a status of its own
+            raise end.__context__ from None
         return end.code if isinstance(end.code, int) else int(bool(end.code))
     return 0
 

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agelens.cli.outputs import Outputs, Places
+from agelens.cli.outputs import Outputs, Places, key_of
 from agelens.errors import DiskFullError, InputError, OutputError
 from agelens.outfile import typed_output_errors
 from agelens.render import annotate, crop_face, picture_extensions, save_picture
@@ -36,10 +36,9 @@ class Copies:
     ) -> None:
         endings = picture_extensions()
         self._picture = outputs.picture
-        self._copies = Places(outputs.folder, arguments, endings) if outputs.folder else None
-        self._crops = Places(outputs.crops, arguments, endings) if outputs.crops else None
-        if self._copies and self._crops and self._copies.is_same_folder(self._crops):
-            self._crops = self._copies  # which knows the names that are taken
+        taken = {key_of(outputs.picture)} if outputs.picture else set()
+        self._copies = Places(outputs.folder, arguments, endings, taken) if outputs.folder else None
+        self._crops = Places(outputs.crops, arguments, endings, taken) if outputs.crops else None
         threads = min(threads, THREADS)
         self._room = AHEAD * threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="agelens-copies")

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 RECORDS_NAME: Final = "predictions"
 
+OWN: Final = ".agelens"
+"""The hidden file in a folder inside the inputs that holds nothing but results."""
 _MARKED: Final = re.compile(r"\.agelens(-[0-9]+)?\.")
 _ENDINGS: Final = {"table": ".txt"}
 PICTURES: Final = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".ppm")
@@ -127,6 +129,10 @@ def _is_existing_folder(path: Path) -> bool:
     return stat.S_ISDIR(_mode_of(path) or 0)
 
 
+def _is_file(name: str) -> bool:
+    return stat.S_ISREG(_mode_of(Path(name)) or 0)
+
+
 def _mode_of(path: Path) -> int | None:
     """None where there is nothing, or nothing that may be seen: whoever writes there will be told why."""
     try:
@@ -161,15 +167,19 @@ class Places:
 
     The inputs' own structure is kept, from the folder on that they all have in common. No name is given twice, also
     where capital letters don't count, and neither an input nor what it leads to by links is overwritten: where that
-    could happen `name.agelens.jpg` is used.
+    could happen `name.agelens.jpg` is used. A folder inside the inputs belongs to the results if it held nothing when
+    they first came; a hidden file says so from then on. In any other one only marked names are results.
 
     Args:
         folder: The folder of the copies.
         arguments: What the user named as SOURCE.
         endings: Of files that can be written; to other names `.jpg` is added, so `a.heic` becomes `a.heic.jpg`.
+        taken: Names that are given already, see `key_of`; those of several folders may be held together.
     """
 
-    def __init__(self, folder: Path, arguments: Sequence[str], endings: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, arguments: Sequence[str], endings: Sequence[str], taken: set[str] | None = None
+    ) -> None:
         self.folder = folder
         self._endings = frozenset(endings)
         self._from_stdin = "-" in arguments
@@ -177,25 +187,32 @@ class Places:
         self._base = _common_base(self._arguments)
         self._real = Path(os.path.realpath(folder))
         self._real_base = Path(os.path.realpath(self._base))
-        self._inside = self._real != self._real_base and self._real.is_relative_to(self._real_base)
+        self._inside = any(
+            self._real != root and self._real.is_relative_to(root) for root in _walked_roots(self._arguments)
+        )
         self._around = self._real_base.is_relative_to(self._real)
         self._named = {os.path.realpath(argument) for argument in self._arguments}
-        self._taken: set[int] = set()
-
-    def is_same_folder(self, other: Places) -> bool:
-        """Whether both speak of one folder."""
-        return self._real == other._real
+        self._taken: set[str] = set() if taken is None else taken
 
     def is_own(self, path: str) -> bool:
         """Whether a file met in a folder is a result of this or an earlier run, and so no input.
 
-        Where the inputs lie in the folder itself, only the mark in its name tells a copy. Of names from standard input
-        none is left out.
+        Where there are inputs in the folder itself, only the mark in its name tells a copy. Of names from standard
+        input none is left out.
         """
         real = os.path.realpath(path)
         if self._from_stdin or real in self._named or not Path(real).is_relative_to(self._real):
             return False
-        return self._inside or (self._around and _MARKED.search(Path(path).name) is not None)
+        return self._is_ours or (self._holds_inputs and _MARKED.search(Path(path).name) is not None)
+
+    @cached_property
+    def _is_ours(self) -> bool:
+        """Whether it lies inside the inputs, and held nothing before results came into it."""
+        return self._inside and _claim(self.folder)
+
+    @property
+    def _holds_inputs(self) -> bool:
+        return self._around or (self._inside and not self._is_ours)
 
     def choose(self, source: str, label: str = "") -> Path:
         """A new name for what is made of an input; `label` goes before the ending."""
@@ -206,7 +223,7 @@ class Places:
         stem = relative.name[: -len(ending)] + label
         for count in itertools.count():
             path = self.folder / relative.with_name(f"{stem}{mark(count)}{ending}")
-            key = hash(str(path).casefold())
+            key = key_of(path)
             if key not in self._taken and not self._may_be_input(path, marked=count > 0):
                 break
         self._taken.add(key)
@@ -216,14 +233,14 @@ class Places:
         real = os.path.realpath(path)
         if self._from_stdin:  # whatever exists might still be named
             return Path(real).exists()
-        if real in self._named or (not marked and self._around and Path(real).is_relative_to(self._real_base)):
+        if real in self._named or (not marked and self._holds_inputs and Path(real).is_relative_to(self._real_base)):
             return True
         return Path(real).exists() and real in self._led_to
 
     @cached_property
     def _led_to(self) -> frozenset[str]:
         """Files of the folder that inputs lead to by links; looked for once a name turns out to be there already."""
-        if self._inside or self._real == self._real_base:  # nothing there is an input, or all that has no mark
+        if self._inside or self._real == self._real_base:  # of results alone, or all without a mark may be inputs
             return frozenset()
         reals = (os.path.realpath(source.path) for source in find_sources(self._arguments) if source.path is not None)
         return frozenset(
@@ -241,16 +258,43 @@ class Places:
         return path.relative_to(self._base if path.is_relative_to(self._base) else path.anchor)
 
 
+def key_of(path: Path) -> str:
+    """By which two names of one file are known as that, also where capital letters don't count."""
+    return os.path.realpath(path).casefold()
+
+
+def _claim(folder: Path) -> bool:
+    """Whether a folder belongs to results: it holds nothing yet and is marked now, or was marked by an earlier run."""
+    marker = folder / OWN
+    if marker.is_file():
+        return True
+    if any(not name.startswith(".") for _, _, names in os.walk(folder) for name in names):
+        return False
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        marker.write_text("What lies here is what agelens predict made, and no input of it.\n")
+    except OSError:  # whoever writes there will be told why
+        return False
+    return True
+
+
+def _walked_roots(arguments: Iterable[str]) -> list[Path]:
+    """The folders that are looked through for inputs: those that are named, and those where patterns begin."""
+    named = (argument for argument in arguments if argument != "-" and "://" not in argument)
+    return [Path(os.path.realpath(_deepest_folder(argument))) for argument in named if not _is_file(argument)]
+
+
+def _deepest_folder(argument: str) -> Path:
+    """What is named if it is a folder, else the deepest one above it that is there."""
+    path = _absolute(argument)
+    while not _is_existing_folder(path) and path != path.parent:
+        path = path.parent
+    return path
+
+
 def _common_base(arguments: Sequence[str]) -> Path:
     """The deepest folder that holds all that is named."""
-    folders = []
-    for argument in arguments:
-        if argument == "-" or "://" in argument:
-            continue
-        path = _absolute(argument)
-        while not _is_existing_folder(path) and path != path.parent:
-            path = path.parent
-        folders.append(path)
+    folders = [_deepest_folder(argument) for argument in arguments if argument != "-" and "://" not in argument]
     try:
         return Path(os.path.commonpath(folders)) if folders else Path.cwd()
     except ValueError:  # on different drives

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, cast
@@ -15,7 +16,7 @@ from agelens.cli.outputs import Outputs, plan_outputs
 from agelens.cli.progress import Tally, tell
 from agelens.cli.stdout import open_stdout
 from agelens.cli.video_names import find_videos
-from agelens.errors import AgelensError, NothingToReadError, UsageError
+from agelens.errors import AgelensError, NothingToReadError, Notice, UsageError
 from agelens.formats import describe, sniff
 from agelens.limits import DEFAULT_LIMITS, Limits
 from agelens.outfile import typed_output_errors
@@ -40,6 +41,8 @@ def predict(options: PredictOptions) -> int:
         BrokenPipeError: Nobody reads standard output any more.
         KeyboardInterrupt: Ctrl-C came before there was anything to save.
     """
+    if options.quiet:
+        warnings.simplefilter("ignore", Notice)
     try:
         return _predict(options)
     except AgelensError as error:

@@ -79,6 +79,8 @@ def _check_parts(count: int) -> None:
 
 _EOI: Final = b"\xff\xd9"
 _SCAN: Final = 0xDA
+_RESTART_INTERVAL: Final = 0xDD
+_RESTART: Final = re.compile(rb"\xff[\xd0-\xd7]")
 _MARKER: Final = re.compile(rb"\xff[^\xff]", re.DOTALL)
 _SEQUENTIAL: Final = frozenset({0xC0, 0xC1})
 _STANDALONE: Final = frozenset({0x01, *range(0xD0, 0xD9)})
@@ -153,6 +155,28 @@ def prolong_scan(data: bytes) -> bytes:
     end = data.find(_EOI, data.find(b"\xff\xda"))
     head, tail = (data[:end], data[end:]) if end >= 0 else (data, _EOI)
     return b"".join((head, bytes(range(0x21, 0xFB)) * 4, tail))
+
+
+def misses_restarts(data: bytes) -> bool:
+    """Whether a JPEG file of one sequential scan holds fewer restart markers than its intervals need (T.81 E.1.4).
+
+    Such a scan may have been cut off between two of them, or lack some in its middle: further bytes are skipped there
+    as they are after a complete one.
+    """
+    *segments, (_, scan, _) = _segments(data)
+    bodies = {marker: data[start + 4 : end] for marker, start, end in segments}
+    interval = int.from_bytes(bodies.get(_RESTART_INTERVAL, b"")[:2], "big")
+    frame = next((bodies[marker] for marker in _SEQUENTIAL if marker in bodies), b"")
+    if not interval or len(frame) < 6 or len(frame) < 6 + 3 * frame[5] or data[scan + 4] != frame[5]:
+        return False
+    height, width = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
+    sampling = frame[7 : 6 + 3 * frame[5] : 3]
+    # One component alone comes in blocks, whatever its sampling factors (A.2.2).
+    across, down = (max(s >> 4 for s in sampling), max(s & 15 for s in sampling)) if len(sampling) > 1 else (1, 1)
+    units = -(-width // (8 * max(across, 1))) * -(-height // (8 * max(down, 1)))
+    end = data.find(_EOI, scan)
+    found = sum(1 for _ in _RESTART.finditer(data, scan, len(data) if end < 0 else end))
+    return found < (units - 1) // interval
 
 
 # PNG ----------------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from agelens.decode.colour import BACKGROUND, to_srgb
-from agelens.decode.containers import Container, open_container, prolong_scan, read_orientation
+from agelens.decode.containers import Container, misses_restarts, open_container, prolong_scan, read_orientation
 from agelens.decode.readers import BREAKAGE, Opened, open_picture, typed_errors
 from agelens.errors import InvalidArrayError, TruncatedImageError, UnsupportedFormatError
 from agelens.formats import SUPPORTED, describe, sniff
@@ -248,9 +248,11 @@ def _ends_undecoded(image: PillowImage.Image, container: Container, divisor: int
     """Whether a JPEG scan stopped before the last pixel, though an end marker follows.
 
     The decoder then leaves coefficients zero, which shows as exact mid-grey in the last corner. That alone may be a
-    grey picture; what settles it is to decode once more with the scan prolonged.
+    grey picture; what settles it is to decode once more with the scan prolonged, or that restart markers are missing.
     """
     if not container.unclosed and image.getpixel((image.width - 1, image.height - 1)) not in _UNDECODED:
         return False
+    if misses_restarts(container.data):
+        return True
     again = open_picture(replace(container, data=prolong_scan(container.data))).load(divisor)
     return again.size == image.size and again.tobytes() != image.tobytes()

@@ -156,6 +156,25 @@ def ycck_jpeg(colour: tuple[int, int, int], size: tuple[int, int] = (32, 24)) ->
     return bytes(data)
 
 
+def plain_tiff(rows: bytes, width: int, height: int, bits: int, photometric: int, **tags: int) -> bytes:
+    """Uncompressed grey rows; `tags` as `t254=1` are added, each one whole number."""
+    entries = {
+        256: width,
+        257: height,
+        258: bits,
+        259: 1,
+        262: photometric,
+        273: 0,
+        277: 1,
+        278: height,
+        279: len(rows),
+    }
+    entries |= {int(name[1:]): value for name, value in tags.items()}
+    entries[273] = 8 + 2 + 12 * len(entries) + 4
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(entries.items()))
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + directory + bytes(4) + rows
+
+
 def animation(kind: str, frames: int = 3, size: tuple[int, int] = (40, 30)) -> bytes:
     """Frames of one colour each: red, green, blue, red, ..."""
     colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]

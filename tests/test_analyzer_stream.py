@@ -671,6 +671,31 @@ def test_pictures_of_crowds_do_not_pile_up(stand_in: Path) -> None:
     assert [len(report.faces) for report in stream] == [100] * 39
 
 
+def test_large_pictures_that_are_kept_do_not_pile_up(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = np.asarray(portrait())
+    monkeypatch.setattr("agelens.analyzer.line.MOST_BYTES", 3 * picture.nbytes)
+    analyzer = Analyzer(str(stand_in), threads=2, batch_size=16)
+    seen: list[int] = []
+    detect = analyzer._detector.detect
+
+    def counting(image: Image) -> list[Detection]:
+        seen.append(1)
+        return detect(image)
+
+    monkeypatch.setattr(analyzer._detector, "detect", counting)
+    stream = analyzer.stream([picture] * 30, keep_images=True)
+    first = next(stream)
+    assert first.image is not None
+    before = -1
+    while before != len(seen):
+        before = len(seen)
+        time.sleep(0.3)
+    # Those of the batch that was given out, those that fill the line, and one that each thread was at by then.
+    assert len(seen) <= 16 < 30
+    assert sum(len(report.faces) for report in stream) == 29
+    assert len(seen) == 30
+
+
 FLAT = """
 import io, sys
 from PIL import Image

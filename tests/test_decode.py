@@ -34,7 +34,7 @@ from agelens.errors import (
     UnsupportedFormatError,
     UrlNotAllowedError,
 )
-from agelens.formats import SUPPORTED
+from agelens.formats import SUPPORTED, describe, sniff
 from agelens.limits import DEFAULT_LIMITS, Limits
 from pictures import (
     ADOBE_RGB,
@@ -48,6 +48,7 @@ from pictures import (
     jpeg_with,
     matrix_profile,
     oriented,
+    plain_tiff,
     png_with,
     raw_png,
     stored,
@@ -232,6 +233,30 @@ def test_cmyk_and_ycck_jpeg_colours() -> None:
     assert difference(decode(encode(red, "JPEG", quality=95)).pixels, np.full((24, 32, 3), (255, 0, 0))).max() <= 4
     for colour in ((255, 0, 0), (0, 200, 0), (222, 176, 150), (20, 30, 200)):
         assert difference(decode(ycck_jpeg(colour)).pixels, np.full((24, 32, 3), colour)).max() <= 6, colour
+
+
+@pytest.mark.parametrize(("bits", "white_is_zero"), [(12, False), (16, False), (16, True)])
+def test_deep_grey_tiffs_reach_from_black_to_white(bits: int, white_is_zero: bool) -> None:
+    shares = np.linspace(0, 1, 64)[None].repeat(32, axis=0)
+    values = np.rint((1 - shares if white_is_zero else shares) * (2**bits - 1)).astype("<u2")
+    rows = values.tobytes()
+    if bits == 12:  # two values in three bytes
+        left, right = values[:, ::2], values[:, 1::2]
+        packed = np.stack([left >> 4, ((left & 15) << 4) | (right >> 8), right & 255], axis=-1)
+        rows = packed.astype(np.uint8).tobytes()
+    pixels = decode(plain_tiff(rows, 64, 32, bits, int(not white_is_zero))).pixels
+    np.testing.assert_allclose(pixels, np.rint(shares * 255)[:, :, None].repeat(3, axis=2), atol=1)
+
+
+@pytest.mark.parametrize("raw", [{"photometric": 32803}, {"photometric": 1, "t254": 1, "t330": 999}])
+def test_a_camera_s_raw_file_is_not_judged_by_its_thumbnail(raw: dict[str, int]) -> None:
+    data = plain_tiff(bytes(64 * 32), 64, 32, 8, **raw)
+    assert sniff(data) is None
+    assert describe(data) == "a camera's raw file"
+    with pytest.raises(UnsupportedFormatError, match="a camera's raw file"):
+        decode(data)
+    with_smaller_copies = plain_tiff(bytes(64 * 32), 64, 32, 8, 1, t254=0, t330=999)
+    assert decode(with_smaller_copies).width == 64
 
 
 def test_lab_tiff() -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 LINGER: Final = 0.05  # seconds that a batch waits for more faces, and then for a thread, while pictures are under way
 AHEAD: Final = 4  # pictures for each thread that are fed and not begun
 CROWD: Final = 16  # faces for each picture that may be in the line; more fill it, as their crops would fill the memory
+MOST_BYTES: Final = 2**28  # of kept pictures in the line; where they fill it, none is begun but those that are
 NAME: Final = "agelens-line"  # how those of our threads begin
 PATIENCE: Final = 1.0  # seconds that closing waits for what threads are at
 Picture = TypeVar("Picture")
@@ -114,7 +115,7 @@ class Line(Generic[Picture, Answer]):
         self._fed: deque[tuple[_Place, Picture]] = deque()
         self._places: deque[_Place] = deque()  # of pictures in no batch yet
         self._batches: deque[_Batch[Answer]] = deque()
-        self._faces = 0  # of all pictures that are prepared
+        self._faces = self._bytes = 0  # of all pictures that are prepared
         self._busy = 0  # threads at work, or called
         self._has_threads = self._feed_waits = self._stopped = self._ended = False
         self._awaited = 0  # faces that whoever takes results out waits for
@@ -179,7 +180,7 @@ class Line(Generic[Picture, Answer]):
 
     def _is_full(self) -> bool:
         pictures = len(self._places) + sum(len(batch.pictures) for batch in self._batches)
-        return pictures >= self._most or self._faces >= CROWD * self._most
+        return pictures >= self._most or self._faces >= CROWD * self._most or self._bytes >= MOST_BYTES
 
     def _has_room(self) -> bool:
         return len(self._fed) <= self._most_fed // 2 and not self._is_full()
@@ -218,7 +219,7 @@ class Line(Generic[Picture, Answer]):
                 batch = next((batch for batch in self._batches if not batch.is_begun), None)
                 if batch:
                     batch.is_begun = True
-                elif self._fed:
+                elif self._fed and self._bytes < MOST_BYTES:
                     place, picture = self._fed.popleft()
                     if self._feed_waits and self._has_room():
                         self._can_feed.notify()
@@ -235,7 +236,9 @@ class Line(Generic[Picture, Answer]):
         def put(error: BaseException | None) -> None:
             with self._lock:
                 place.outcome = prepared if error is None else error
-                self._faces += len(prepared.faces) if prepared else 0
+                if prepared:
+                    self._faces += len(prepared.faces)
+                    self._bytes += prepared.held_bytes
                 if self._awaited and self._is_enough(self._awaited):
                     self._can_take.notify()
 
@@ -343,6 +346,9 @@ class Line(Generic[Picture, Answer]):
     def _leave(self, batch: _Batch[Answer]) -> None:
         self._batches.popleft()
         self._faces -= sum(len(prepared.faces) for prepared in batch.pictures)
+        self._bytes -= sum(prepared.held_bytes for prepared in batch.pictures)
+        for _ in self._fed:  # some may have been left while kept pictures filled the line
+            self._call_thread()
         batch.pictures.clear()  # what was given belongs to the caller alone: a kept picture is large
         if self._feed_waits and self._has_room():
             self._can_feed.notify()

@@ -33,3 +33,8 @@ class Prepared:
     crops: Pixels
     image: Image | None = None
     error: InputError | None = None
+
+    @property
+    def held_bytes(self) -> int:
+        """What the picture takes that is kept."""
+        return 0 if self.image is None else 3 * self.image.size[0] * self.image.size[1]

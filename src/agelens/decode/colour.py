@@ -23,19 +23,20 @@ _DEEP_GREY: Final = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})
 _WITH_ALPHA: Final = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 
 
-def to_srgb(image: PillowImage.Image, profile: bytes | None) -> PillowImage.Image:
+def to_srgb(image: PillowImage.Image, profile: bytes | None, grey: tuple[int, int] = (0, 65535)) -> PillowImage.Image:
     """Convert any picture to mode "RGB" in the sRGB colour space; `image` is left as it is.
 
     Args:
         image: Loaded, of any mode.
         profile: The ICC profile that came with it; a broken or unfit one is ignored.
+        grey: The values of black and white where its pixels are grey and of 16 bits.
 
     Raises:
         CorruptImageError: The mode is unknown, or no pixel has a finite value.
     """
     mode = image.mode
     if mode in _DEEP_GREY:
-        return _apply_profile(_to_eight_bits(image), profile)
+        return _apply_profile(_to_eight_bits(image, grey), profile)
     if mode in _WITH_ALPHA or _transparency(image):
         return _flatten(image, profile)
     if mode in {"RGB", "L", "CMYK"}:
@@ -75,10 +76,10 @@ def _flatten(image: PillowImage.Image, profile: bytes | None) -> PillowImage.Ima
     return canvas
 
 
-def _to_eight_bits(image: PillowImage.Image) -> PillowImage.Image:
+def _to_eight_bits(image: PillowImage.Image, grey: tuple[int, int]) -> PillowImage.Image:
     values = np.asarray(image)
     if image.mode not in {"I", "F"}:
-        low, high = 0.0, 65535.0
+        low, high = map(float, grey)
     else:
         finite = values[np.isfinite(values)] if image.mode == "F" else values
         if finite.size == 0:

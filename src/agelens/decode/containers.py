@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from agelens.decode import tiff
-from agelens.errors import CorruptImageError, TruncatedImageError
+from agelens.errors import CorruptImageError, TruncatedImageError, UnsupportedFormatError
+from agelens.formats import is_raw
 
 _LARGEST_PROFILE: Final = 4 * 2**20
 _MOST_PARTS: Final = 1 << 16
@@ -36,6 +37,7 @@ class Container:
         size: Width and height in pixels as stored, where the decoder would allocate before it tells them; else None.
         needed: How many bytes the file must have by its header, where a decoder may fill up what is missing.
         unclosed: A JPEG whose end marker was missing and was added.
+        grey: The values of black and white where pixels are grey and deeper than 8 bits.
     """
 
     format: str
@@ -46,6 +48,7 @@ class Container:
     size: tuple[int, int] | None = None
     needed: int = 0
     unclosed: bool = False
+    grey: tuple[int, int] = (0, 65535)
 
 
 def open_container(kind: str, data: bytes) -> Container:
@@ -303,9 +306,12 @@ def _read_bmp(data: bytes) -> Container:
 
 
 def _read_tiff(data: bytes) -> Container:
+    if is_raw(data):
+        raise UnsupportedFormatError("it is a camera's raw file; export it as a JPEG or TIFF picture")
     reduced, directory, pages = tiff.isolate_first_page(data)
     profile = directory.block(data, tiff.ICC_PROFILE) or None
-    return Container("TIFF", reduced, pages, tiff.find_orientation(directory, data), profile)
+    orientation = tiff.find_orientation(directory, data)
+    return Container("TIFF", reduced, pages, orientation, profile, grey=tiff.find_grey(directory, data))
 
 
 _EXIF_ITEM: Final = re.compile(rb"(infe[\x02\x03].{7}(?:.{2})?)Exif", re.DOTALL)

@@ -226,7 +226,7 @@ def _load(opened: Opened, divisor: int) -> Image:
             check_size(width, height, Limits(max_pixels=_ANY))
         if container.format in {"JPEG", "MPO"} and _ends_undecoded(image, container, divisor):
             raise TruncatedImageError("the picture's data ends early and was closed there; copy or download it again")
-        upright = _turn(to_srgb(image, container.profile), container.orientation)
+        upright = _turn(to_srgb(image, container.profile, container.grey), container.orientation)
     if container.orientation >= 5:
         width, height = height, width
     finer = partial(_decode_again, container) if divisor > 1 else None

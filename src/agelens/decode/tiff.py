@@ -19,6 +19,7 @@ MP_NUMBER_OF_IMAGES: Final = 0xB001
 
 _WIDTH, _HEIGHT, _BITS_PER_SAMPLE = 256, 257, 258
 _STRIP_OFFSETS, _STRIP_BYTE_COUNTS, _TILE_OFFSETS, _TILE_BYTE_COUNTS, _COMPRESSION = 273, 279, 324, 325, 259
+_PHOTOMETRIC = 262
 _SAMPLES_PER_PIXEL, _MOST_SAMPLES = 277, 6
 _SINGLE: Final = frozenset({256, 257, 259, 262, 266, 274, 277, 278, 284, 292, 293, 317, 322, 323, 332})
 _NEEDED: Final = _SINGLE - {ORIENTATION} | frozenset(
@@ -142,6 +143,13 @@ def find_orientation(directory: Directory | None, data: bytes) -> int:
     """The EXIF orientation 1 to 8; 1 (upright) where it is absent or nonsense."""
     values = directory.numbers(data, ORIENTATION) if directory else ()
     return values[0] if values and 1 <= values[0] <= 8 else 1
+
+
+def find_grey(directory: Directory, data: bytes) -> tuple[int, int]:
+    """The values of black and white of grey pixels deeper than 8 bits."""
+    bits = max(directory.numbers(data, _BITS_PER_SAMPLE), default=0)
+    white = 2**bits - 1 if 8 < bits < 16 else 65535
+    return (white, 0) if directory.numbers(data, _PHOTOMETRIC) == (0,) else (0, white)
 
 
 def isolate_first_page(data: bytes) -> tuple[bytes, Directory, int]:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from command import EXAMPLE, environment, on_terminal, records, run
-from stand_in import make_spec, model_bytes, with_metadata
+from command import COMMAND, EXAMPLE, environment, on_terminal, records, run
+from stand_in import make_spec, model_bytes, with_metadata, write_model
 
 NAMES = ["a.jpg", "a.png", "empty.jpg", "nobody.webp", "sub folder/ü #1 100%.jpg"]
 
@@ -103,11 +103,35 @@ def test_a_carriage_return_inside_a_line_belongs_to_the_name(tmp_path: Path, sta
     assert [(record["source"], len(record["faces"])) for record in records(done.stdout)] == [("a\rb.jpg", 1)]
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path, stand_in: Path) -> None:
+    shutil.copy(EXAMPLE, tmp_path / "a.jpg")
+    done = run("predict", "-", "--model", stand_in, stdin="a.jpg\r\n".encode("utf-8-sig"), cwd=tmp_path)
+    assert [(record["source"], len(record["faces"])) for record in records(done.stdout)] == [("a.jpg", 1)]
+
+
+@pytest.mark.parametrize("out", ["/dev/stdout", "/dev/fd/1", "-"])
+def test_standard_output_by_its_name_is_standard_output(stand_in: Path, tmp_path: Path, out: str) -> None:
+    command = [*COMMAND, "predict", str(EXAMPLE), "--model", str(stand_in), "--format", "csv", "-o", out]
+    with (tmp_path / "records").open("wb") as file:
+        done = subprocess.run(command, stdout=file, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert done.returncode == 0
+    assert len((tmp_path / "records").read_text().splitlines()) == 2
+
+
+def test_quiet_says_nothing_of_a_model_s_terms(stand_in: Path, tmp_path: Path) -> None:
+    write_model(tmp_path / "mine.onnx", licence="research only (made up)")
+    done = run("predict", EXAMPLE, "--model", tmp_path / "mine.onnx")
+    assert "for research and not for commercial use" in done.stderr
+    done = run("predict", EXAMPLE, "--model", tmp_path / "mine.onnx", "--quiet")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("stdin", "said"),
     [
         (EXAMPLE.read_bytes(), "standard input holds a picture in the format JPEG"),
         (b"x" * 1_000_000, "standard input holds no names: there is no line break"),
+        ("a.jpg\n".encode("utf-16"), "standard input is UTF-16"),
     ],
 )
 def test_standard_input_that_holds_no_names_is_told(stand_in: Path, stdin: bytes, said: str) -> None:

@@ -282,7 +282,7 @@ class UsageError(AgelensError):
 
 
 class NothingToReadError(UsageError):
-    """No input was given, or none matches."""
+    """No input was given, or what was named holds none."""
 
     code = "nothing_to_read"
 

@@ -31,6 +31,7 @@ _ENDINGS: Final = {"table": ".txt"}
 PICTURES: Final = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".ppm")
 """As in `agelens.render`, which is not loaded where no picture is drawn; a test holds them together."""
 
+_STDOUT: Final = frozenset({"-", "/dev/stdout", "/dev/fd/1"})
 _VIDEOS: Final = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
 
 
@@ -99,7 +100,7 @@ def plan_outputs(options: PredictOptions) -> Outputs:
     """
     crops = Path(options.crops) if options.crops else None
     wanted = options.format
-    out = None if options.output == "-" else options.output
+    out = None if options.output in _STDOUT else options.output
     if out is None or _is_picture(out):
         if sys.stdout is None:
             raise OutputUnwritableError("standard output is closed; write to a file with -o OUT")
@@ -116,7 +117,9 @@ def plan_outputs(options: PredictOptions) -> Outputs:
 
 
 def _is_folder(out: str) -> bool:
-    return out.endswith((os.sep, "/")) or _is_existing_folder(Path(out)) or not (Path(out).suffix or _is_special(out))
+    if out.endswith((os.sep, "/")) or _is_existing_folder(Path(out)):
+        return True
+    return not (Path(out).suffix or _is_special(out) or _is_file(out))
 
 
 def _is_special(out: str) -> bool:

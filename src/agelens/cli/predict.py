@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from agelens.cli.options import PredictOptions
     from agelens.types import Report
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 LONGEST_NAME = 1 << 16
 """Bytes; no path and no web address is longer."""
 
@@ -161,6 +162,10 @@ def _read_names() -> Iterator[str]:
                     f"standard input holds {describe(data)}; - reads the names of pictures, one a line: save the"
                     " picture to a file and give its name"
                 )
+            if not begun and data.startswith((b"\xff\xfe", b"\xfe\xff")):
+                raise UsageError("standard input is UTF-16, as PowerShell's > writes it; give names in UTF-8")
+            if not begun:
+                data = data.removeprefix(_BYTE_ORDER_MARK)
             begun = True
             end = b"\0" if b"\0" in data else b"\n"
             cut = data.rfind(end) + 1

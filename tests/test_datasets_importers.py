@@ -91,7 +91,7 @@ def test_fairface_reads_the_published_list(tmp_path: Path) -> None:
         "train/3.jpg": (10, 19, "female", "train"),
         "train/4.jpg": (70, 120, "male", "train"),
         "train/5.jpg": (0, 2, None, "train"),
-        "val/1.jpg": (3, 9, "male", "val"),
+        "val/1.jpg": (3, 9, "male", "test"),
     }
     assert dict(imported.tally.remapped) == {"03-Sep -> 3-9": 1, "Oct-19 -> 10-19": 1}
     assert dict(imported.tally.dropped) == {"age '21-23' is none of the nine bands": 1, "picture missing": 1}
@@ -163,7 +163,11 @@ def test_aaf_takes_genders_from_serials_and_its_own_lists(tmp_path: Path) -> Non
     (tmp_path / "image sets" / "train.txt").write_text("00000A02.jpg 0\n07380A80.jpg 1\n")
     (tmp_path / "image sets" / "val.txt").write_text("07381A30.jpg 1\n")
     listed = read("aaf", tmp_path)
-    assert [(row.gender, row.split) for row in listed.rows] == [("female", "train"), ("male", "train"), ("male", "val")]
+    assert [(row.gender, row.split) for row in listed.rows] == [
+        ("female", "train"),
+        ("male", "train"),
+        ("male", "test"),
+    ]
 
 
 def test_the_two_conventions_of_zero_are_not_mixed_up(tmp_path: Path) -> None:

@@ -38,6 +38,38 @@ def test_a_misspelt_name_is_told_the_nearest():
         load_protocol("xyz")
 
 
+WHOLE = 'title="t"\nabout="a"\nsource="s"\nages="years"\ngroups="utk"\nheadline=["mae"]\n'
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ('min_age="21"', "min_age is a number, not '21'"),
+        ('datasets="table"', "datasets is a list of texts, not 'table'"),
+        ("datasets=[1]", "datasets is a list of texts"),
+        ("unseen=1", "unseen is true or false, not 1"),
+        ("max_age=true", "max_age is a number, not True"),
+        ('folds={by="fold",count="five"}', "count is a number, not 'five'"),
+        ('folds={by="folds"}', "cuts folds by 'folds'; there are fold and subject"),
+        ("folds=5", "folds holds by, count and all_needed"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_told(tmp_path, wrong, told):
+    file = tmp_path / "mine.toml"
+    file.write_text(WHOLE)
+    assert load_protocol(str(file)).name == "mine"
+    file.write_text(f"{WHOLE}{wrong}\n")
+    with pytest.raises(UsageError, match=told):
+        load_protocol(str(file))
+
+
+def test_a_file_in_another_encoding_is_told(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_bytes(WHOLE.replace("t", "é").encode("latin-1"))
+    with pytest.raises(UsageError, match="isn't in UTF-8"):
+        load_protocol(str(file))
+
+
 def test_ones_own_file(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text('title="t"\nabout="a"\nsource="s"\nages="years"\ngroups="utk"\nheadline=["mae"]\nmax_age=30\n')

@@ -16,8 +16,9 @@ from agelens.estimate import OnnxEstimator
 from agelens.evaluation.compare import compare
 from agelens.evaluation.gather import chance_inside, choose_face, label_bands
 from agelens.evaluation.leaks import find_leak_reasons, find_used
+from agelens.evaluation.markdown import warnings
 from agelens.evaluation.predictions import Predictions
-from agelens.evaluation.protocol import load_protocol
+from agelens.evaluation.protocol import Folds, load_protocol
 from agelens.evaluation.result import DataFacts, Evaluation, ModelFacts, Origin
 from agelens.evaluation.run import EvaluateOptions, evaluate, summarise
 from agelens.types import Age, Box, Face, ModelId, Report
@@ -325,6 +326,43 @@ def test_held_out_folds_of_the_same_manifest_are_fair(manifest: Manifest) -> Non
         evaluate(models[0], data, "adience5", OPTIONS)
 
 
+def test_a_benchmark_is_of_all_faces_whatever_part_was_drawn(manifest: Manifest) -> None:
+    data = folded(manifest)
+    split = np.where(np.arange(len(data)) % 5, "train", "test").astype(object)
+    drawn = replace(data, columns=replace(data.columns, split=split))
+    for name in ("adience5", "adience5-zero-shot"):
+        found = evaluate(estimator(), drawn, name, OPTIONS)
+        assert (found.data.part, found.data.pictures) == ("all", len(data))
+        assert not any("only the part" in alarm for alarm in found.alarms)
+    part = evaluate(estimator(), drawn, "adience5-zero-shot", replace(OPTIONS, split="test"))
+    assert part.data.pictures == (split == "test").sum()
+    assert any("only the part 'test' was judged" in alarm for alarm in part.alarms)
+    assert evaluate(estimator(), drawn, replace(load_protocol("plain"), datasets=()), OPTIONS).data.part == "test"
+
+
+def test_ten_folds_are_in_the_order_of_their_numbers(manifest: Manifest) -> None:
+    names = [str(number) for number in range(1, 11)]
+    data = folded(manifest, 10)
+    data = replace(data, columns=replace(data.columns, fold=(data.columns.fold + 1).astype(np.int16)))
+    ten = replace(load_protocol("adience5"), folds=Folds("fold", 10, all_needed=True))
+    models = [estimator(name=f"fold {name}", recipe={"held_out": name}) for name in names]
+    found = evaluate(models, data, ten, OPTIONS)
+    assert [fold.name for fold in found.folds] == names
+    assert found.leaks == ()
+
+
+def test_what_cannot_be_told_of_another_manifest_is_said(manifest: Manifest) -> None:
+    seen = estimator(
+        training_data=({"name": "table: table (0123456789ab)", "licence": "x"},), recipe={"data": "0" * 64}
+    )
+    (alarm,) = [each for each in evaluate(seen, manifest, options=OPTIONS).alarms if "--train-manifest" in each]
+    assert "stand-in has learned from table" in alarm
+    checked = evaluate(seen, manifest, options=replace(OPTIONS, training=manifest, allow_leak=True))
+    assert checked.leaks
+    assert not any("--train-manifest" in each for each in checked.alarms)
+    assert not any("--train-manifest" in each for each in evaluate(estimator(), manifest, options=OPTIONS).alarms)
+
+
 def test_missing_folds(manifest: Manifest) -> None:
     with pytest.raises(UsageError, match="needs 5 folds, and the data set has 3"):
         evaluate(estimator(), folded(manifest, 3), "adience5", OPTIONS)
@@ -441,6 +479,18 @@ def test_a_model_of_ages_alone_is_compared_by_what_both_tell(is_first: bool) -> 
     assert "mae" in names
     assert not any(name.startswith("gender") for name in names)
     assert "gender_min_race" in {each.name for each in compare(both[is_first], both[is_first], rounds=20).differences}
+
+
+def test_a_leak_is_stamped_on_what_is_compared_with_it(evaluation: Evaluation) -> None:
+    leaky = replace(evaluation, leaks=("it has seen them",), alarms=("all is grey",))
+    found = compare(evaluation, leaky, rounds=20)
+    assert found.leaks == ("the second: it has seen them",)
+    assert found.to_dict()["leaks"] == list(found.leaks)
+    assert warnings(found)[0] == "**LEAK ALLOWED, figures too good:** the second: it has seen them."
+    both = compare(leaky, leaky, rounds=20)
+    assert (both.leaks, both.alarms) == (leaky.leaks, leaky.alarms)
+    with pytest.raises(UsageError, match="one evaluation is end to end, the other crops"):
+        compare(evaluation, replace(evaluation, origin=replace(evaluation.origin, mode="crops")))
 
 
 def test_only_the_same_pictures_are_compared(evaluation: Evaluation, manifest: Manifest) -> None:

@@ -254,7 +254,7 @@ def compare_evaluations(
 ) -> None:
     """Compare two evaluations of the same pictures, picture by picture."""
     from agelens.evaluation.compare import compare, tabulate_comparison
-    from agelens.evaluation.markdown import write_table
+    from agelens.evaluation.markdown import warnings, write_table
     from agelens.evaluation.result import Evaluation
     from agelens.outfile import write_whole
 
@@ -264,7 +264,10 @@ def compare_evaluations(
         evaluations = [Evaluation.load(path, with_predictions=True) for path in (first, second)]
         comparison = compare(*evaluations, rounds=bootstrap)
         text = json.dumps(comparison.to_dict(), ensure_ascii=False, indent=2)
-        tables = "\n\n".join(write_table(table) for table in tabulate_comparison(comparison))
+        said = warnings(comparison)
+        tables = "\n\n".join([*said, *(write_table(table) for table in tabulate_comparison(comparison))])
         typer.echo(text if as_json else tables)
+        for line in said if as_json else ():
+            typer.echo(line.replace("**", ""), err=True)
         if output is not None:
             write_whole(output, f"{text if output.suffix == '.json' else tables}\n".encode())

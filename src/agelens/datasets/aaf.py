@@ -18,6 +18,8 @@ from agelens.errors import WrongLayoutError
 LAST_WOMAN = 7380
 GENDERS: dict[str, KnownGender] = {"0": "female", "1": "male"}
 
+_PARTS = {"train": "train", "val": "test"}
+"""What is published as "val" is what everybody is measured on; for choices a part of "train" is held back."""
 _NAME = re.compile(r"^(\d{5})A(\d{2,3})$")
 
 
@@ -58,8 +60,8 @@ def import_aaf(pictures: Pictures, _options: ImportOptions) -> Imported:
 def _own_lists(pictures: Pictures) -> dict[str, tuple[KnownGender | None, str | None]]:
     listed: dict[str, tuple[KnownGender | None, str | None]] = {}
     for name in pictures.names():
-        split = PurePosixPath(name).stem
-        if PurePosixPath(name).suffix != ".txt" or split not in ("train", "val"):
+        split = _PARTS.get(PurePosixPath(name).stem)
+        if PurePosixPath(name).suffix != ".txt" or split is None:
             continue
         for line in pictures.read(name).decode("utf-8", "replace").splitlines():
             fields = line.split()

@@ -26,6 +26,8 @@ def find_alarms(
 ) -> tuple[str, ...]:
     """Each as a sentence; none where all is as it should be."""
     alarms = [*_constant(found), *_worse_than_nothing(figures), *_folds(folds, frame)]
+    if frame.protocol.needs_all and frame.data.part != "all":
+        alarms.append(f"only the part {frame.data.part!r} was judged: these are not the figures of the benchmark")
     lost = frame.data.failed / frame.data.pictures
     if lost > MOST_LOST:
         alarms.append(f"{lost:.1%} of the pictures gave no face; the figures are of the others")

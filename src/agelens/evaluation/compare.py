@@ -72,6 +72,8 @@ class Comparison:
         pictures: Pairs in which both models found the face; the others are left out.
         lost: Pictures in which only one of them did, or neither.
         differences: Overall first, then by part.
+        leaks: Why the figures of either are too good, where that was allowed.
+        alarms: What else is to be known before they are quoted.
     """
 
     models: tuple[ModelFacts, ModelFacts]
@@ -79,6 +81,8 @@ class Comparison:
     pictures: int
     lost: int
     differences: tuple[Difference, ...]
+    leaks: tuple[str, ...] = ()
+    alarms: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -88,6 +92,8 @@ class Comparison:
             "data": self.data,
             "pictures": self.pictures,
             "lost": self.lost,
+            "leaks": list(self.leaks),
+            "alarms": list(self.alarms),
             "differences": [
                 {name: getattr(each, name) for name in Difference.__slots__} | {"better": each.verdict}
                 for each in self.differences
@@ -119,6 +125,10 @@ def compare(first: Evaluation, second: Evaluation, *, rounds: int = 1000) -> Com
             f"the evaluations are of different pictures (fingerprints {first.data.fingerprint[:12]},"
             f" {second.data.fingerprint[:12]}); evaluate both models on the same manifest"
         )
+    if first.origin.mode != second.origin.mode:
+        raise UsageError(
+            f"one evaluation is {first.origin.mode}, the other {second.origin.mode}; evaluate both in the same way"
+        )
     both = ours.found & theirs.found
     ours, theirs = ours.take(both), theirs.take(both)
     differences = _differences(ALL, ours, theirs, first.protocol, rounds)
@@ -131,7 +141,16 @@ def compare(first: Evaluation, second: Evaluation, *, rounds: int = 1000) -> Com
         int(both.sum()),
         int((~both).sum()),
         tuple(differences),
+        _of_both(first.leaks, second.leaks),
+        _of_both(first.alarms, second.alarms),
     )
+
+
+def _of_both(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
+    """What is said of the first, the second or both, which one where it isn't both."""
+    only_first = [f"the first: {said}" for said in first if said not in second]
+    only_second = [f"the second: {said}" for said in second if said not in first]
+    return (*(said for said in first if said in second), *only_first, *only_second)
 
 
 def _differences(

@@ -64,6 +64,25 @@ def find_leak_reasons(
                 yield f"the model {spec.name} names {name} among its training data, and {protocol.name} is zero-shot"
 
 
+def find_doubts(spec: ModelSpec, whole: Manifest, tested: NDArray[np.int64]) -> Iterator[str]:
+    """Where it can't be told from the model file whether its model has seen these rows, each as a sentence.
+
+    Args:
+        spec: Of the model.
+        whole: The manifest.
+        tested: Indices of the rows that are to be evaluated.
+    """
+    entries = [spec.recipe, *spec.recipe.get(SEEN_KEY, [])]
+    if any({whole.fingerprint, whole.take(tested).fingerprint} & _fingerprints(entry) for entry in entries):
+        return  # of which `find_leak_reasons` tells
+    for name in sorted(set(whole.columns.dataset[tested].tolist())):
+        if any(_names(entry, name) for entry in spec.training_data):
+            yield (
+                f"the model {spec.name} has learned from {name}, as some other manifest holds it; whether from these"
+                " pictures, --train-manifest FILE finds out"
+            )
+
+
 def _find_seen(
     model: str,
     seen: Mapping[str, Any],

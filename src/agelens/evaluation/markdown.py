@@ -9,6 +9,7 @@ from agelens.evaluation.tables import DEFINITIONS, Table, list_tables
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agelens.evaluation.compare import Comparison
     from agelens.evaluation.result import Evaluation
 
 
@@ -28,7 +29,7 @@ def headline(evaluation: Evaluation) -> str:
     return f"{name} on {evaluation.protocol.title}"
 
 
-def warnings(evaluation: Evaluation) -> list[str]:
+def warnings(evaluation: Evaluation | Comparison) -> list[str]:
     """What must be known before a figure is quoted, each a paragraph."""
     leaks = [f"**LEAK ALLOWED, figures too good:** {reason}." for reason in evaluation.leaks]
     return [*leaks, *(f"**Note:** {alarm}." for alarm in evaluation.alarms)]

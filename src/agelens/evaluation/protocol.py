@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from agelens.datasets.rows import OLDEST_LABEL
 from agelens.errors import NotFoundError, UsageError
@@ -72,6 +72,11 @@ class Protocol:
     folds: Folds | None = field(default=None)
 
     @property
+    def needs_all(self) -> bool:
+        """Whether its figures are of all faces of a set, whatever part was drawn from it for other ends."""
+        return self.folds is not None and (self.folds.all_needed or self.unseen)
+
+    @property
     def bands(self) -> tuple[tuple[float, float], ...]:
         """First and last year of each age group, an open end as 120."""
         return NAMED[self.groups].close(OLDEST_LABEL)
@@ -102,18 +107,58 @@ class Protocol:
             raise UsageError(f"the protocol {name} has an unknown key {key!r}{_hint(key, Protocol.__slots__)}")
         try:
             if "folds" in given:
-                given["folds"] = Folds(**given["folds"])
+                given["folds"] = Folds(**_checked(given["folds"], _FOLDS_HOLD))
+            _checked(given, _HOLDS)
             for key in ("headline", "datasets"):
                 given[key] = tuple(given.get(key, ()))
             protocol = Protocol(**given)
         except TypeError as error:
             raise UsageError(f"the protocol {name} is incomplete or wrong: {error}") from error
+        if protocol.folds is not None and protocol.folds.by not in ("fold", "subject"):
+            raise UsageError(f"the protocol {name} cuts folds by {protocol.folds.by!r}; there are fold and subject")
         if protocol.groups not in NAMED or protocol.ages not in ("years", "bands"):
             raise UsageError(
                 f"the protocol {name} asks for {protocol.ages!r} by {protocol.groups!r}; there are years and bands, by"
                 f" {', '.join(NAMED)}"
             )
         return protocol
+
+
+_HOLDS: Final[Mapping[str, tuple[type, ...]]] = {
+    "title": (str,),
+    "about": (str,),
+    "source": (str,),
+    "ages": (str,),
+    "groups": (str,),
+    "headline": (list, tuple),
+    "datasets": (list, tuple),
+    "min_age": (int, float),
+    "max_age": (int, float),
+    "unseen": (bool,),
+}
+_FOLDS_HOLD: Final[Mapping[str, tuple[type, ...]]] = {"by": (str,), "count": (int,), "all_needed": (bool,)}
+"""Of what type each value of a file is."""
+_IN_WORDS: Final[Mapping[type, str]] = {str: "a text", list: "a list of texts", int: "a number", bool: "true or false"}
+
+
+def _checked(values: object, hold: Mapping[str, tuple[type, ...]]) -> Mapping[str, Any]:
+    """The same values, each of its type.
+
+    Raises:
+        TypeError: One isn't.
+    """
+    if not isinstance(values, Mapping):
+        raise TypeError("folds holds by, count and all_needed")
+    for key, value in values.items():
+        kinds = hold.get(key)
+        if kinds is None or value is None:
+            continue
+        fits = type(value) in kinds and not (
+            isinstance(value, list) and any(not isinstance(each, str) for each in value)
+        )
+        if not fits:
+            raise TypeError(f"{key} is {_IN_WORDS[kinds[0]]}, not {value!r}")
+    return values
 
 
 def list_protocols() -> tuple[str, ...]:
@@ -133,7 +178,10 @@ def load_protocol(name: str) -> Protocol:
         path = Path(name)
         if not path.is_file():
             raise NotFoundError(f"there is no protocol file {name}; check the path")
-        text, name = path.read_text("utf-8"), path.stem
+        try:
+            text, name = path.read_text("utf-8"), path.stem
+        except UnicodeDecodeError as error:
+            raise UsageError(f"the protocol file {name} isn't in UTF-8, as TOML has to be; save it anew") from error
     else:
         if name not in list_protocols():
             raise UsageError(f"there is no protocol {name!r}{_hint(name, list_protocols())}")

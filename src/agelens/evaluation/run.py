@@ -17,7 +17,7 @@ from agelens.evaluation.alarms import find_alarms
 from agelens.evaluation.curves import measure_confusions, measure_curves, measure_gates
 from agelens.evaluation.figures import LEAST_IN_SLICE, build_statistics
 from agelens.evaluation.gather import Answer, collect, gather
-from agelens.evaluation.leaks import HELD_OUT_KEY, find_leak_reasons, find_shared
+from agelens.evaluation.leaks import HELD_OUT_KEY, find_doubts, find_leak_reasons, find_shared
 from agelens.evaluation.peers import open_estimator
 from agelens.evaluation.protocol import Protocol, default_protocol, load_protocol
 from agelens.evaluation.result import DataFacts, Evaluation, ModelFacts, Origin, fold_spread
@@ -131,7 +131,11 @@ def evaluate(
         options.rounds,
     )
     models = tuple(ModelFacts.of(estimator) for estimator in estimators)
-    return summarise(predictions, Evaluation(models, data, chosen, origin, {}, leaks=leaks), least=options.least)
+    doubts: list[str] = []
+    if not leaks and options.training is None:
+        doubts = [doubt for each in estimators for doubt in find_doubts(each.spec, manifest, rows)]
+    frame = Evaluation(models, data, chosen, origin, {}, alarms=tuple(dict.fromkeys(doubts)), leaks=leaks)
+    return summarise(predictions, frame, least=options.least)
 
 
 def _nobodies(predictions: Predictions) -> set[tuple[str, str]]:
@@ -139,7 +143,7 @@ def _nobodies(predictions: Predictions) -> set[tuple[str, str]]:
 
 
 def summarise(predictions: Predictions, frame: Evaluation, *, least: int = LEAST_IN_SLICE) -> Evaluation:
-    """All figures of given predictions; `frame` says of what and how.
+    """All figures of given predictions; `frame` says of what and how, and what there was to be said before.
 
     Raises:
         EmptyDatasetError: In none of the pictures a face was found.
@@ -168,7 +172,7 @@ def summarise(predictions: Predictions, frame: Evaluation, *, least: int = LEAST
         gates=measure_gates(found, protocol, rounds=rounds),
         curves=measure_curves(found, protocol, rounds=rounds),
         confusions=measure_confusions(found, protocol),
-        alarms=find_alarms(found, figures, folds, frame),
+        alarms=(*frame.alarms, *find_alarms(found, figures, folds, frame)),
         leaks=frame.leaks,
         predictions=predictions,
     )
@@ -200,7 +204,7 @@ def choose_rows(manifest: Manifest, protocol: Protocol, options: EvaluateOptions
     """
     columns = manifest.columns
     splits = set(columns.split.tolist())
-    part = options.split or ("test" if "test" in splits else "all")
+    part = options.split or ("test" if "test" in splits and not protocol.needs_all else "all")
     if part != "all" and part not in splits:
         named = ", ".join(sorted(str(split) for split in splits if split)) or "none"
         raise UsageError(f"the data set has no split {part!r}; it has: {named}. `--split all` takes all rows")
@@ -232,12 +236,18 @@ def fold_names(fold: NDArray[Any], subject: NDArray[Any], protocol: Protocol) ->
     return np.array([name or "" for name in subject.tolist()], dtype=np.str_)
 
 
+def _in_order(names: NDArray[np.str_], protocol: Protocol) -> list[str]:
+    """Each fold once, numbers by their value."""
+    by_number = protocol.folds is not None and protocol.folds.by == "fold"
+    return sorted(set(names.tolist()), key=int if by_number else str)
+
+
 def cut_folds(predictions: Predictions, protocol: Protocol) -> list[tuple[str, NDArray[np.bool_]]]:
     """Name and mask of every fold that has faces; none where the protocol has no folds."""
     if protocol.folds is None:
         return []
     names = fold_names(predictions.fold, predictions.subject, protocol)
-    return [(str(name), names == name) for name in np.unique(names)]
+    return [(name, names == name) for name in _in_order(names, protocol)]
 
 
 def share_rows(
@@ -254,7 +264,7 @@ def share_rows(
         return [(None, rows)]
     columns = manifest.columns.take(rows)
     names = fold_names(columns.fold, columns.subject, protocol)
-    distinct = [str(name) for name in np.unique(names)]
+    distinct = _in_order(names, protocol)
     if protocol.folds.all_needed and len(distinct) != protocol.folds.count:
         raise UsageError(
             f"the protocol {protocol.name} needs {protocol.folds.count} folds, and the data set has {len(distinct)}"

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
@@ -92,20 +92,46 @@ def test_the_surplus_is_told_to_come_again(stand_in: Path) -> None:
         assert small.metric('agelens_requests_total{path="/v1/predict",status="429"}') == statuses[429]
 
 
+def post_head(length: int, path: str = "/v1/predict") -> bytes:
+    return f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {length}\r\n\r\n".encode()
+
+
 def test_bytes_are_bounded_too(stand_in: Path) -> None:
     limits = ("--max-held", "1000000", "--max-body", "1000000", "--max-bytes", "1000000")
     with serving("--model", stand_in, "--quiet", *limits) as small:
-        head = b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 900000\r\n\r\n"
         with socket.create_connection(("127.0.0.1", small.port)) as idle:
-            idle.sendall(head + bytes(10))
+            idle.sendall(post_head(900_001) + bytes(900_000))
             deadline = time.monotonic() + 10
-            while small.metric("agelens_queue_bytes") == 0:
+            while small.metric("agelens_queue_bytes") < 900_000:
                 assert time.monotonic() < deadline
-            answer = small.post(bytes(200_000))
-            assert (answer.status, answer.code) == (429, "overloaded")
+            assert raw(small.port, post_head(200_000)).startswith(b"HTTP/1.1 429 ")  # before any of it comes
+            chunked = post_head(0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+            assert raw(small.port, chunked + b"30d40\r\n" + bytes(200_000)).startswith(b"HTTP/1.1 429 ")
         while small.metric("agelens_queue_bytes") > 0:
             assert time.monotonic() < deadline
         assert small.post(PORTRAIT).status == 200
+
+
+def test_bytes_that_never_come_take_no_room(stand_in: Path) -> None:
+    with serving("--model", stand_in, "--quiet", "--max-held", "1000000", "--max-body", "900000") as small:
+        with ExitStack() as idle:
+            for _ in range(4):
+                connection = idle.enter_context(socket.create_connection(("127.0.0.1", small.port)))
+                connection.sendall(post_head(900_000) + bytes(10))
+            deadline = time.monotonic() + 10
+            while small.metric("agelens_queue_pictures") < 4 or small.metric("agelens_queue_bytes") < 40:
+                assert time.monotonic() < deadline
+            assert small.metric("agelens_queue_bytes") == 40
+            assert small.post(PORTRAIT).status == 200
+
+
+def test_a_body_beside_a_web_address_holds_no_place(stand_in: Path) -> None:
+    path = "/v1/predict?url=http://93.184.216.34/x.jpg"
+    with serving("--model", stand_in, "--quiet", "--allow-url", "--upload-limit", "0.5") as fetching:
+        assert raw(fetching.port, post_head(5, path)).startswith(b"HTTP/1.1 400 ")
+        chunked = post_head(0, path).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+        assert raw(fetching.port, chunked).startswith(b"HTTP/1.1 408 ")
+        assert fetching.metric("agelens_queue_pictures") == 0
 
 
 def test_who_goes_away_makes_room(stand_in: Path) -> None:

@@ -84,7 +84,7 @@ def _add_pictures(app: FastAPI, engine: Engine) -> None:
 
     async def take(request: Request, lease: Lease, query: FaceQuery, most: int | None = None) -> Upload:
         if query.url is not None:
-            return await fetch_upload(request, lease, query.url, fetcher)
+            return await fetch_upload(request, lease, engine.settings, query.url, fetcher)
         name = query.source if isinstance(query, PredictQuery) else None
         return await read_upload(request, lease, engine.settings, name=name, most=most)
 

@@ -36,7 +36,7 @@ HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-_ALWAYS: Final = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+STRICT_HEADERS: Final = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 CLIENT_GONE: Final = 499
 
 log = logging.getLogger("agelens.server")
@@ -65,7 +65,7 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *_ALWAYS]
+                message["headers"] = [*message["headers"], *STRICT_HEADERS]
                 if not any(name == b"cache-control" for name, _ in message["headers"]):
                     message["headers"].append((b"cache-control", b"no-store"))
                 if self._engine.admission.stopping:

@@ -1,4 +1,4 @@
-"""uvicorn as this server needs it: strict with slow heads, and patient with the last requests when it is to stop."""
+"""uvicorn as this server needs it: strict with slow and large heads, and patient with the last requests when it is to stop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from agelens.errors import AgelensError, BadRequestError, HeadTooLargeError
+from agelens.server.guard import STRICT_HEADERS
+from agelens.server.problems import answer_problem
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -25,9 +29,15 @@ if TYPE_CHECKING:
 HEAD_LIMIT: Final = 10.0
 """Seconds until the head of a request, or the first byte of a new connection, has come."""
 
+HEAD_BYTES: Final = 1 << 16
+"""That may come before they are a whole head, a piece of a body, or the end of one."""
+
 KEEP_ALIVE: Final = 30
+"""Seconds that a connection stays open between requests, or while the rest of one that was answered comes."""
+
 LINGER: Final = 1.0
-"""Seconds that a connection without a request stays open when the server stops: what is on its way is answered."""
+"""Seconds that a connection without a request stays open when the server stops: what is on its way is answered; and
+one that is refused, so that its client can read why."""
 
 LAST_ACCEPTED: Final = 0.5
 """Seconds in which a server that stops still accepts who knocked before."""
@@ -45,18 +55,73 @@ class Connection(HttpToolsProtocol):
     """One connection."""
 
     _due: asyncio.TimerHandle | None = None
+    _unused = 0  # bytes that the parser was given, and has told nothing of yet
+    _in_head = True
+    _is_refused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast("asyncio.Transport", transport))
-        self._arm()
+        self._arm(HEAD_LIMIT)
+
+    def data_received(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest and not self._is_refused:
+            room = HEAD_BYTES - self._unused
+            if not room:
+                self._refuse(HeadTooLargeError(f"the head of the request has more than {HEAD_BYTES:,} bytes"))
+                return
+            block, rest = bytes(rest[:room]), rest[room:]
+            self._unused += len(block)
+            super().data_received(block)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._arm()
+        self._in_head = True
+        self._arm(HEAD_LIMIT)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # what comes behind a body would pass for what the guard has seen
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        self._unused, self._in_head = 0, False
         self._disarm()
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._unused = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unused = 0
+        self._disarm()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing():
+            self._arm(KEEP_ALIVE)
+
+    def send_400_response(self, msg: str) -> None:
+        """What uvicorn answers to what is no HTTP."""
+        self._refuse(
+            BadRequestError("the request is no HTTP/1.1; call the server by http:// with a program that knows it")
+        )
+
+    def _refuse(self, problem: AgelensError) -> None:
+        """Answers what no request can be made of, unless another answer is under way, and hears no more."""
+        self._is_refused = True
+        if self.pipeline or (self.cycle and self.cycle.response_started and not self.cycle.response_complete):
+            self.transport.abort()
+            return
+        if self.cycle and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        answer = answer_problem(problem, headers={"Connection": "close"})
+        headers = b"".join(b"%s: %s\r\n" % header for header in [*answer.raw_headers, *STRICT_HEADERS])
+        self.transport.write(STATUS_LINE[answer.status_code] + headers + b"\r\n" + bytes(answer.body))
+        self.transport.write_eof()  # a socket that is closed while more comes takes the answer back
+        self._arm(LINGER)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
@@ -69,9 +134,9 @@ class Connection(HttpToolsProtocol):
         else:
             self.loop.call_later(LINGER, super().shutdown)
 
-    def _arm(self) -> None:
+    def _arm(self, seconds: float) -> None:
         self._disarm()
-        self._due = self.loop.call_later(HEAD_LIMIT, self.transport.abort)
+        self._due = self.loop.call_later(seconds, self.transport.abort)
 
     def _disarm(self) -> None:
         if self._due is not None:

@@ -44,7 +44,7 @@ from agelens.estimate import Estimates
 from agelens.server.admission import Admission
 from agelens.server.answers import draw
 from agelens.server.crew import Crew, Job
-from agelens.server.fetch import Fetcher, is_public, split_address
+from agelens.server.fetch import Fetcher, is_elsewhere, is_own, is_public, split_address
 from agelens.server.listening import HEAD_BYTES, Connection, refuse_newcomers
 from agelens.server.metrics import BATCHES, Board, Metrics
 from agelens.server.multipart import find_boundary, parse_multipart
@@ -581,6 +581,26 @@ def test_public_addresses_are(address: str) -> None:
     assert is_public(ipaddress.ip_address(address))
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "::ffff:127.0.0.1", "64:ff9b::7f00:1"])
+def test_the_addresses_of_this_machine_are_its_own(address: str) -> None:
+    assert is_own(ipaddress.ip_address(address))
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_the_addresses_of_others_are_elsewhere(address: str) -> None:
+    assert not is_own(ipaddress.ip_address(address))
+    assert is_elsewhere(ipaddress.ip_address(address))
+
+
+def test_what_this_machine_listens_at_is_not_fetched_though_it_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agelens.server.fetch.is_public", lambda _: True)
+    with web() as port:
+        for host in ("127.0.0.1", "[::ffff:127.0.0.1]"):
+            with pytest.raises(UrlNotAllowedError, match="this server"):
+                fetch(Fetcher(1000, timeout=5), f"http://{host}:{port}/a.jpg")
+        assert Web.seen == ()
+
+
 def fetch(fetcher: Fetcher, url: str) -> bytes:
     return asyncio.run(fetcher.fetch(url))
 
@@ -688,6 +708,17 @@ def test_each_redirect_is_checked_again() -> None:
         with pytest.raises(UrlFetchError, match="more than 4 times"):
             fetch(fetcher_of(names), loop + "x")
         assert all(host == f"a.example:{port}" for _, host in Web.seen)
+
+
+def test_addresses_that_cannot_be_read_are_told_of() -> None:
+    with web() as port:
+        names = {"a.example": ["127.0.0.1"]}
+        for target in ("http://[oops/", "//[::1", "http://a.example:port/"):
+            with pytest.raises((UrlFetchError, UrlNotAllowedError)):
+                fetch(fetcher_of(names), f"http://a.example:{port}/to/{target}")
+    for url in ("http://a\0b.example/", f"http://{'a' * 64}.example/", "http://a..b/"):
+        with pytest.raises((UrlFetchError, UrlNotAllowedError)):
+            fetch(Fetcher(1000, timeout=5), url)
 
 
 def test_a_name_that_changes_its_meaning_is_asked_once_for_each_connection() -> None:

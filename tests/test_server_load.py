@@ -113,16 +113,16 @@ def test_bytes_are_bounded_too(stand_in: Path) -> None:
 
 
 def test_bytes_that_never_come_take_no_room(stand_in: Path) -> None:
-    with serving("--model", stand_in, "--quiet", "--max-held", "1000000", "--max-body", "900000") as small:
-        with ExitStack() as idle:
-            for _ in range(4):
-                connection = idle.enter_context(socket.create_connection(("127.0.0.1", small.port)))
-                connection.sendall(post_head(900_000) + bytes(10))
-            deadline = time.monotonic() + 10
-            while small.metric("agelens_queue_pictures") < 4 or small.metric("agelens_queue_bytes") < 40:
-                assert time.monotonic() < deadline
-            assert small.metric("agelens_queue_bytes") == 40
-            assert small.post(PORTRAIT).status == 200
+    limits = ("--max-held", "1000000", "--max-body", "900000")
+    with serving("--model", stand_in, "--quiet", *limits) as small, ExitStack() as idle:
+        for _ in range(4):
+            connection = idle.enter_context(socket.create_connection(("127.0.0.1", small.port)))
+            connection.sendall(post_head(900_000) + bytes(10))
+        deadline = time.monotonic() + 10
+        while small.metric("agelens_queue_pictures") < 4 or small.metric("agelens_queue_bytes") < 40:
+            assert time.monotonic() < deadline
+        assert small.metric("agelens_queue_bytes") == 40
+        assert small.post(PORTRAIT).status == 200
 
 
 def test_a_body_beside_a_web_address_holds_no_place(stand_in: Path) -> None:
@@ -215,6 +215,33 @@ def test_what_was_accepted_before_the_end_is_answered(stand_in: Path, workers: i
     assert sum(client.unanswered for client in clients) == 0
     assert all(len(client.bodies) >= 1 for client in clients)
     assert {body for client in clients for body in client.bodies} == {expected}
+
+
+def test_who_takes_longer_than_the_server_has_is_told(stand_in: Path) -> None:
+    tile = portrait()
+    mosaic = Image.fromarray(np.tile(tile, (6900 // tile.shape[0], 6900 // tile.shape[1], 1)))
+    large = encode(mosaic, "JPEG", quality=60)
+    answers = []
+    with serving("--model", stand_in, "--quiet", "--threads", "1", "--drain-limit", "0.5") as running:
+        path = "/v1/predict?min_face=8"
+        client = threading.Thread(target=lambda: answers.append(running.post(large, path)))
+        client.start()
+        deadline = time.monotonic() + 20
+        while running.metric("agelens_queue_bytes") < len(large):
+            assert time.monotonic() < deadline
+        stalled = socket.create_connection(("127.0.0.1", running.port))
+        with stalled:
+            stalled.sendall(post_head(9) + b"slow")
+            while running.metric("agelens_queue_pictures") < 2:
+                assert time.monotonic() < deadline
+            began = time.monotonic()
+            assert running.stop() == 0
+            assert time.monotonic() - began < 5
+            assert stalled.recv(100).startswith(b"HTTP/1.1 503 ")
+        client.join(10)
+    assert [(answer.status, answer.code) for answer in answers] == [(503, "stopping")]
+    assert int(answers[0].headers["retry-after"]) >= 1
+    assert not any("never retrieved" in line or "Exception" in line for line in running.lines)
 
 
 def test_ctrl_c_ends_it_and_says_nothing(stand_in: Path) -> None:

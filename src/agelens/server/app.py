@@ -145,6 +145,7 @@ async def _in_time(request: Request, engine: Engine, work: asyncio.Future[Result
         ClientDisconnect: Nobody waits for it any more.
     """
     gone = asyncio.create_task(_wait_for_disconnect(request))
+    work.add_done_callback(_note_failure)
     try:
         await asyncio.wait((work, gone), timeout=engine.settings.time_limit, return_when=asyncio.FIRST_COMPLETED)
         if work.done():
@@ -155,6 +156,12 @@ async def _in_time(request: Request, engine: Engine, work: asyncio.Future[Result
     finally:
         work.cancel()
         gone.cancel()
+
+
+def _note_failure(work: asyncio.Future[Any]) -> None:
+    """Or asyncio would complain of work that was given up, which nobody asks for its result."""
+    if not work.cancelled():
+        work.exception()
 
 
 async def _wait_for_disconnect(request: Request) -> None:

@@ -6,6 +6,7 @@ name, no picture.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 import time
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.datastructures import Headers
 
-from agelens.errors import AgelensError, CrossSiteError, UnauthorizedError, WrongHostError
+from agelens.errors import AgelensError, CrossSiteError, StoppingError, UnauthorizedError, WrongHostError
 from agelens.server.metrics import PATHS
 from agelens.server.problems import answer_problem
 
@@ -78,6 +79,12 @@ class Guard:
                 await answer_problem(refusal)(scope, receive, send_with_headers)
             else:
                 await self._app(scope, receive, send_with_headers)
+        except asyncio.CancelledError:
+            if not self._engine.admission.stopping or status != CLIENT_GONE:
+                raise
+            problem = StoppingError("the server stopped before it was done; send the request to another one")
+            headers = {"Retry-After": str(self._engine.admission.wait_seconds())}
+            await answer_problem(problem, headers=headers)(scope, receive, send_with_headers)
         finally:
             self._note(scope, status, time.perf_counter() - began)
 

@@ -1,14 +1,16 @@
-"""uvicorn as this server needs it: strict with slow and large heads, and patient with the last requests when it is to stop."""
+"""uvicorn as this server needs it: strict with slow or large heads, and patient with the last requests when it stops."""
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
-import math
+import os
 import signal
 import socket
 import struct
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -41,6 +43,9 @@ one that is refused, so that its client can read why."""
 
 LAST_ACCEPTED: Final = 0.5
 """Seconds in which a server that stops still accepts who knocked before."""
+
+FAREWELL: Final = 0.5
+"""Seconds for those whose requests are cut off at the end to be told so."""
 
 ROUNDS: Final = 5
 SO_ATTACH_FILTER: Final = 26
@@ -104,9 +109,8 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """What uvicorn answers to what is no HTTP."""
-        self._refuse(
-            BadRequestError("the request is no HTTP/1.1; call the server by http:// with a program that knows it")
-        )
+        del msg
+        self._refuse(BadRequestError("the request is no HTTP/1.1; call the server by http:// and check the program"))
 
     def _refuse(self, problem: AgelensError) -> None:
         """Answers what no request can be made of, unless another answer is under way, and hears no more."""
@@ -145,7 +149,12 @@ class Connection(HttpToolsProtocol):
 
 
 class Listener(uvicorn.Server):
-    """One process's server. Ends without an error once it was told to and has answered everything."""
+    """One process's server. Ends without an error once it was told to and has answered everything.
+
+    What takes longer than the settings allow is cut off, and the process with it: a thread can't be.
+    """
+
+    _stop_by: float | None = None
 
     def __init__(self, config: uvicorn.Config, engine: Engine, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -163,9 +172,21 @@ class Listener(uvicorn.Server):
         if self._engine.settings.workers == 1:  # else the socket is shared, and who watches over all does that
             for listening in sockets or []:
                 refuse_newcomers(listening)
+        end = threading.Timer(self._seconds_left() + FAREWELL, os._exit, (0,))
+        end.daemon = True
+        end.start()
+        pause = min(LAST_ACCEPTED, self._seconds_left()) / ROUNDS
         for _ in range(ROUNDS):  # in each of which the loop accepts whoever stands in line
-            await asyncio.sleep(LAST_ACCEPTED / ROUNDS)
+            await asyncio.sleep(pause)
+        cast("Any", self.config).timeout_graceful_shutdown = self._seconds_left()
         await super().shutdown(sockets)
+        if self.server_state.tasks:
+            await asyncio.wait(self.server_state.tasks, timeout=FAREWELL)
+
+    def _seconds_left(self) -> float:
+        if self._stop_by is None:
+            self._stop_by = time.monotonic() + self._engine.settings.drain_limit
+        return max(self._stop_by - time.monotonic(), 0.0)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -179,6 +200,7 @@ class Listener(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         del frame
+        self._seconds_left()  # from the first signal on
         if self.should_exit and sig == signal.SIGINT:
             self.force_exit = True
         self.should_exit = True
@@ -221,6 +243,5 @@ def make_listener(app: ASGIApp, engine: Engine, on_ready: Callable[[], None]) ->
         server_header=False,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE,
-        timeout_graceful_shutdown=math.ceil(engine.settings.drain_limit),
     )
     return Listener(config, engine, on_ready)

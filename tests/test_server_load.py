@@ -20,7 +20,7 @@ from PIL import Image
 
 pytest.importorskip("fastapi", reason="needs the extra `serve`")
 
-from command import EXAMPLE, run
+from command import EXAMPLE, run, start
 from faces import portrait, shrunk_face
 from pictures import encode
 from serving import Server, raw, serving
@@ -293,6 +293,40 @@ def test_a_process_that_dies_is_replaced_and_none_outlives_its_parent(stand_in: 
         ):
             assert time.monotonic() < deadline
             time.sleep(0.1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
+def test_a_replacement_that_dies_while_it_loads_is_replaced_too(stand_in: Path) -> None:
+    with serving("--model", stand_in, "--quiet", "--workers", "2", "--threads", "1") as running:
+        deadline = time.monotonic() + 90
+        healthy, dying = workers_of(running.process.pid)
+        for _ in range(2):
+            os.kill(dying, signal.SIGKILL)
+            gone = dying
+            while not (others := {*workers_of(running.process.pid)} - {healthy, gone}):
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            (dying,) = others
+        assert running.post(PORTRAIT).status == 200
+        while running.metric("agelens_ready") < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert {*workers_of(running.process.pid)} == {healthy, dying}
+        assert running.stop() == 0
+    assert sum("was killed by signal 9, another takes its place" in line for line in running.lines) == 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
+def test_a_process_that_is_killed_at_the_first_start_ends_all_and_says_why(stand_in: Path) -> None:
+    with start("serve", "--port", "0", "--model", stand_in, "--workers", "2") as process:
+        deadline = time.monotonic() + 60
+        while len(found := workers_of(process.pid)) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.kill(found[0], signal.SIGKILL)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 1
+    assert b"agelens serve: a process was killed by signal 9 before it could serve" in said
 
 
 def test_what_can_not_start_says_why(stand_in: Path, tmp_path: Path) -> None:

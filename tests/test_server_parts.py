@@ -15,6 +15,7 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ pytest.importorskip("fastapi", reason="needs the extra `serve`")
 
 import uvicorn
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from agelens.analyzer import Prepared
@@ -45,10 +46,12 @@ from agelens.server.admission import Admission
 from agelens.server.answers import draw
 from agelens.server.crew import Crew, Job
 from agelens.server.fetch import Fetcher, is_elsewhere, is_own, is_public, split_address
+from agelens.server.guard import Guard
 from agelens.server.listening import HEAD_BYTES, Connection, refuse_newcomers
 from agelens.server.metrics import BATCHES, Board, Metrics
 from agelens.server.multipart import find_boundary, parse_multipart
 from agelens.server.options import AnnotateQuery, PredictQuery, read_queries
+from agelens.server.processes import describe_address
 from agelens.server.settings import ServerSettings
 from agelens.types import Image, ModelId, Report
 from serving import BOUNDARY, form
@@ -505,6 +508,46 @@ def test_what_comes_after_its_answer_is_not_awaited_for_ever(monkeypatch: pytest
     drops = [b"1\r\nx\r\n"] * 10
     assert talk(early, *drops) == b""  # cut off while it sends
     assert talk(early, *drops[:1], b"0\r\n\r\n", early + b"0\r\n\r\n", quiet=0.5).count(b"HTTP/1.1 200 ") == 2
+
+
+# --- who may ask ---------------------------------------------------------------------------------------------------
+
+
+def status_of(name: str, **settings: object) -> int:
+    """What a server answers to whoever calls it by a name."""
+    answered: list[int] = []
+
+    async def send(message: Message) -> None:
+        answered.append(message.get("status", 0))
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    parts = {"admission": Admission(1, 1), "metrics": Metrics(), "settings": ServerSettings(quiet=True, **settings)}
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", name.encode())]}
+    asyncio.run(Guard(Response("hello"), SimpleNamespace(**parts))(scope, receive, send))
+    return answered[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "printed"),
+    [
+        ({"host": "127.0.0.1"}, "127.0.0.1"),
+        ({"host": "127.0.0.2"}, "127.0.0.2"),
+        ({"host": "localhost"}, "localhost"),
+        ({"host": "::1"}, "[::1]"),
+        ({"host": "0:0:0:0:0:0:0:1"}, "[0:0:0:0:0:0:0:1]"),
+        ({"host": "Faces.example", "hosts": ("other.example",)}, "Faces.example"),
+        ({"host": "fe80::1%eth0", "hosts": ("other.example",)}, "[fe80::1]"),
+    ],
+)
+def test_a_server_answers_to_the_address_that_it_prints(settings: dict[str, object], printed: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = describe_address(ServerSettings(**settings), listening)
+        assert address == f"http://{printed}:{listening.getsockname()[1]}"
+    assert status_of(address.removeprefix("http://"), **settings) == 200
+    assert status_of(printed, **settings) == 200
+    assert status_of("evil.example", **settings) == 421
 
 
 # --- settings ------------------------------------------------------------------------------------------------------

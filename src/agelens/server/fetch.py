@@ -1,8 +1,8 @@
 """Pictures from web addresses, where a server allows it: only of the public internet, whatever a name or page leads to.
 
-An address is refused unless every address that its name stands for is public, and none is this machine's own. The connection is made to one of those
-that were checked, so that a name which means something else a moment later leads nowhere. Each redirect is checked
-again. No proxy, no cookie, no credentials; bounded in time, bytes and redirects.
+An address is refused unless every address that its name stands for is public, and none is this machine's own. The
+connection is made to one of those that were checked, so that a name which means something else a moment later leads
+nowhere. Each redirect is checked again. No proxy, no cookie, no credentials; bounded in time, bytes and redirects.
 """
 
 from __future__ import annotations

@@ -51,7 +51,9 @@ class Guard:
         settings = engine.settings
         self._key = settings.api_key.encode() if settings.api_key else None
         named = frozenset(host.lower() for host in settings.hosts)
-        self._hosts = named | LOCAL_HOSTS if named or settings.is_local else named
+        own = LOCAL_HOSTS | {settings.url_host.lower()}
+        self._hosts = named | own if named or settings.is_local else named
+        self._best_host = settings.url_host if settings.is_local else "127.0.0.1"
         self._quiet = settings.quiet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -95,7 +97,7 @@ class Guard:
         if self._hosts and name not in self._hosts:
             return WrongHostError(
                 "this server does not answer to that host name; start it with --allow-host NAME, or call it by"
-                " 127.0.0.1"
+                f" {self._best_host}"
             )
         if scope["method"] == "POST" and headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             return CrossSiteError("pages of other sites may not use this server; call it from your own server instead")

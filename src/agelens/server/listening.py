@@ -1,4 +1,4 @@
-"""uvicorn as this server needs it: strict with slow or large heads, and patient with the last requests when it stops."""
+"""uvicorn as this server needs it: strict with slow or large heads, and patient with the last requests at the end."""
 
 from __future__ import annotations
 

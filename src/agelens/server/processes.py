@@ -80,8 +80,7 @@ def open_socket(settings: ServerSettings) -> socket.socket:
 
 def describe_address(settings: ServerSettings, listening: socket.socket) -> str:
     """How to call the server."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"http://{host}:{listening.getsockname()[1]}"
+    return f"http://{settings.url_host}:{listening.getsockname()[1]}"
 
 
 def _greet(address: str, settings: ServerSettings, device: str) -> str:
@@ -184,7 +183,8 @@ class Supervisor:
                 process.start()
             except OSError as error:  # no memory, or no process more
                 if not self._told:
-                    raise UsageError(f"can't start {self._settings.workers} processes: {error}; lower --workers") from error
+                    many = self._settings.workers
+                    raise UsageError(f"can't start {many} processes: {error}; lower --workers") from error
                 self._put_off(row, f"can't be started ({error.strerror})")
             else:
                 self._processes[row] = process

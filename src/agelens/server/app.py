@@ -67,6 +67,7 @@ def create_app(engine: Engine) -> ASGIApp:
         openapi_tags=openapi.TAGS,
         docs_url=None,  # both load scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,
         license_info={"name": "MIT", "identifier": "MIT"},
     )
     _add_pictures(app, engine)
@@ -240,7 +241,7 @@ def _add_page(app: FastAPI) -> None:
     files["example.jpg"] = resources.files("agelens").joinpath("examples", "astronaut.jpg").read_bytes()
     for name, data in files.items():
         path = "/" if name == "index.html" else f"/page/{name}"
-        app.add_route(path, _serve_file(name, data), methods=["GET", "HEAD"], include_in_schema=False)
+        app.add_route(path, _serve_file(name, data), methods=["GET"], include_in_schema=False)
 
 
 def _serve_file(name: str, data: bytes) -> Callable[[Request], Coroutine[Any, Any, Response]]:

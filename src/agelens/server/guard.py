@@ -80,7 +80,9 @@ class Guard:
             if refusal is not None:
                 await answer_problem(refusal)(scope, receive, send_with_headers)
             else:
-                await self._app(scope, receive, send_with_headers)
+                # uvicorn leaves the body out of what is answered to HEAD.
+                asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+                await self._app(asked, receive, send_with_headers)
         except asyncio.CancelledError:
             if not self._engine.admission.stopping or status != CLIENT_GONE:
                 raise

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import itertools
+import lzma
 import os
 import tarfile
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -273,6 +276,43 @@ def test_a_large_picture_without_an_ending(out: Path, stand_in: Path, tmp_path: 
     rows = rows_of(out)
     assert [row["source"] for row in rows] == [f"{shard}/{name}" for name in members]
     assert [row["error_code"] for row in rows] == [None, "too_many_bytes", None, None]
+
+
+@pytest.mark.parametrize(
+    ("ending", "pack_up"),
+    [("tar", bytes), ("tar.gz", gzip.compress), ("tar.bz2", bz2.compress), ("tar.xz", lzma.compress)],
+)
+def test_archives_one_behind_the_other(
+    out: Path, stand_in: Path, tmp_path: Path, ending: str, pack_up: Callable[[bytes], bytes]
+) -> None:
+    """As `cat` makes them: all of their pictures, and what is damaged behind the first is told."""
+    parts = [write_tar(tmp_path / "s.tar", {f"{n}{i}.jpg": PORTRAIT for i in range(2)}).read_bytes() for n in "abc"]
+    shard = tmp_path / f"shard.{ending}"
+    shard.write_bytes(b"".join(pack_up(part) for part in parts))
+    rows = do(shard, out, stand_in, size=3)
+    assert [row["source"] for row in rows] == [f"{shard}/{n}{i}.jpg" for n in "abc" for i in range(2)]
+    assert [row["error_code"] for row in rows] == [None] * 6
+    shard.write_bytes(pack_up(parts[0]) + pack_up(b"no archive" * 100))
+    rows = do(shard, tmp_path / "o2", stand_in)
+    assert [row["error_code"] for row in rows] == [None, None, "unreadable"]
+    shard.write_bytes(b"".join(pack_up(part) for part in parts)[:-3000])
+    rows = do(shard, tmp_path / "o3", stand_in)
+    assert len(rows) == 6 if ending == "tar" else rows[-1]["error_code"] == "unreadable"
+
+
+def test_columns_of_one_name_are_told_or_left_alone(out: Path, stand_in: Path, tmp_path: Path) -> None:
+    path = tmp_path / "in.parquet"
+    twice = [pa.array([PORTRAIT]), pa.array([NOBODY])]
+    pq.write_table(pa.table(twice, names=["image", "image"]), path)
+    for options in ({}, {"column": "image"}):
+        with pytest.raises(UsageError, match="2 columns are called 'image'; rename them"):
+            do(path, out, stand_in, **options)
+    ids = [pa.array([PORTRAIT]), pa.array([7]), pa.array([8])]
+    pq.write_table(pa.table(ids, names=["image", "id", "id"]), path)
+    with pytest.raises(UsageError, match="2 columns are called 'id'"):
+        do(path, out, stand_in, name_column="id")
+    (row,) = do(path, out, stand_in)
+    assert (row["source"], row["face"]) == (f"{path}#0", 0)
 
 
 def test_shards_and_tables_on_standard_input(out: Path, stand_in: Path, tmp_path: Path) -> None:

@@ -392,6 +392,20 @@ def test_a_cluster_that_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> None
         _connect(Pool(address="there"), None)
 
 
+def test_a_start_that_takes_too_long_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+
+    def time_out(**_: object) -> None:
+        raise Exception("The current node timed out during startup.\nThis could happen because ...")  # noqa: TRY002
+
+    monkeypatch.setattr(ray, "init", time_out)
+    with pytest.raises(ClusterError) as caught:
+        _connect(Pool(), None)
+    assert caught.value.message == (
+        "Ray on this machine can't be used: The current node timed out during startup; --resume goes on"
+    )
+
+
 def test_what_vanishes_is_told(done_run: Path, photos: Path, stand_in: Path) -> None:
     job = BatchJob(str(photos), str(done_run), InputOptions(2), str(stand_in), mode="resume")
     with plan_run(job) as planned:

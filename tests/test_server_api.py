@@ -224,6 +224,13 @@ def test_paths_and_methods(server: Server) -> None:
     assert (server.get("/nothing").status, server.get("/nothing").code) == (404, "unknown_path")
     assert (server.get("/v1/predict").status, server.get("/v1/predict").code) == (405, "wrong_method")
     assert "POST" in server.get("/v1/predict").headers["allow"]
+    for path in ("/healthz", "/readyz", "/metrics", "/v1/models", "/openapi.json", "/", "/page/main.js"):
+        answer = server.send("HEAD", path)
+        assert (path, answer.status, answer.body) == (path, 200, b"")
+        assert answer.headers["content-type"] == server.get(path).headers["content-type"]
+    assert server.send("HEAD", "/v1/predict").status == 405
+    for path in ("/v1/predict/", "/healthz/"):
+        assert (server.post(PORTRAIT, path).status, server.post(PORTRAIT, path).code) == (404, "unknown_path")
     for path in ("/page/../app.py", "/page/%2e%2e/app.py", "/docs", "/redoc"):
         assert server.get(path).status == 404
 

@@ -103,7 +103,10 @@ def test_what_is_no_http_is_refused(server: Server) -> None:
         b"POST /v1/predict?task=%ff&groups=%00 HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n",
     ):
         answer = raw(server.port, data)
-        assert re.match(rb"HTTP/1\.1 4\d\d ", answer) or not answer, (data, answer)
+        assert re.match(rb"HTTP/1\.1 4\d\d ", answer), (data, answer)
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert b"\r\ncontent-type: application/problem+json\r\n" in head, (data, answer)
+        assert f'"status": {answer[9:12].decode()},'.encode() in body
     assert server.get("/healthz").status == 200
 
 

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from PIL import Image
 
 pytest.importorskip("fastapi", reason="needs the extra `serve`")
 
-from command import EXAMPLE, run
+from command import EXAMPLE, run, start
 from faces import portrait, shrunk_face
 from pictures import encode
 from serving import Server, raw, serving
@@ -92,20 +92,46 @@ def test_the_surplus_is_told_to_come_again(stand_in: Path) -> None:
         assert small.metric('agelens_requests_total{path="/v1/predict",status="429"}') == statuses[429]
 
 
+def post_head(length: int, path: str = "/v1/predict") -> bytes:
+    return f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {length}\r\n\r\n".encode()
+
+
 def test_bytes_are_bounded_too(stand_in: Path) -> None:
     limits = ("--max-held", "1000000", "--max-body", "1000000", "--max-bytes", "1000000")
     with serving("--model", stand_in, "--quiet", *limits) as small:
-        head = b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 900000\r\n\r\n"
         with socket.create_connection(("127.0.0.1", small.port)) as idle:
-            idle.sendall(head + bytes(10))
+            idle.sendall(post_head(900_001) + bytes(900_000))
             deadline = time.monotonic() + 10
-            while small.metric("agelens_queue_bytes") == 0:
+            while small.metric("agelens_queue_bytes") < 900_000:
                 assert time.monotonic() < deadline
-            answer = small.post(bytes(200_000))
-            assert (answer.status, answer.code) == (429, "overloaded")
+            assert raw(small.port, post_head(200_000)).startswith(b"HTTP/1.1 429 ")  # before any of it comes
+            chunked = post_head(0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+            assert raw(small.port, chunked + b"30d40\r\n" + bytes(200_000)).startswith(b"HTTP/1.1 429 ")
         while small.metric("agelens_queue_bytes") > 0:
             assert time.monotonic() < deadline
         assert small.post(PORTRAIT).status == 200
+
+
+def test_bytes_that_never_come_take_no_room(stand_in: Path) -> None:
+    limits = ("--max-held", "1000000", "--max-body", "900000")
+    with serving("--model", stand_in, "--quiet", *limits) as small, ExitStack() as idle:
+        for _ in range(4):
+            connection = idle.enter_context(socket.create_connection(("127.0.0.1", small.port)))
+            connection.sendall(post_head(900_000) + bytes(10))
+        deadline = time.monotonic() + 10
+        while small.metric("agelens_queue_pictures") < 4 or small.metric("agelens_queue_bytes") < 40:
+            assert time.monotonic() < deadline
+        assert small.metric("agelens_queue_bytes") == 40
+        assert small.post(PORTRAIT).status == 200
+
+
+def test_a_body_beside_a_web_address_holds_no_place(stand_in: Path) -> None:
+    path = "/v1/predict?url=http://93.184.216.34/x.jpg"
+    with serving("--model", stand_in, "--quiet", "--allow-url", "--upload-limit", "0.5") as fetching:
+        assert raw(fetching.port, post_head(5, path)).startswith(b"HTTP/1.1 400 ")
+        chunked = post_head(0, path).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+        assert raw(fetching.port, chunked).startswith(b"HTTP/1.1 408 ")
+        assert fetching.metric("agelens_queue_pictures") == 0
 
 
 def test_who_goes_away_makes_room(stand_in: Path) -> None:
@@ -191,6 +217,33 @@ def test_what_was_accepted_before_the_end_is_answered(stand_in: Path, workers: i
     assert {body for client in clients for body in client.bodies} == {expected}
 
 
+def test_who_takes_longer_than_the_server_has_is_told(stand_in: Path) -> None:
+    tile = portrait()
+    mosaic = Image.fromarray(np.tile(tile, (6900 // tile.shape[0], 6900 // tile.shape[1], 1)))
+    large = encode(mosaic, "JPEG", quality=60)
+    answers = []
+    with serving("--model", stand_in, "--quiet", "--threads", "1", "--drain-limit", "0.5") as running:
+        path = "/v1/predict?min_face=8"
+        client = threading.Thread(target=lambda: answers.append(running.post(large, path)))
+        client.start()
+        deadline = time.monotonic() + 20
+        while running.metric("agelens_queue_bytes") < len(large):
+            assert time.monotonic() < deadline
+        stalled = socket.create_connection(("127.0.0.1", running.port))
+        with stalled:
+            stalled.sendall(post_head(9) + b"slow")
+            while running.metric("agelens_queue_pictures") < 2:
+                assert time.monotonic() < deadline
+            began = time.monotonic()
+            assert running.stop() == 0
+            assert time.monotonic() - began < 5
+            assert stalled.recv(100).startswith(b"HTTP/1.1 503 ")
+        client.join(10)
+    assert [(answer.status, answer.code) for answer in answers] == [(503, "stopping")]
+    assert int(answers[0].headers["retry-after"]) >= 1
+    assert not any("never retrieved" in line or "Exception" in line for line in running.lines)
+
+
 def test_ctrl_c_ends_it_and_says_nothing(stand_in: Path) -> None:
     with serving("--model", stand_in) as running:
         assert running.stop(signal.SIGINT) == 0
@@ -240,6 +293,40 @@ def test_a_process_that_dies_is_replaced_and_none_outlives_its_parent(stand_in: 
         ):
             assert time.monotonic() < deadline
             time.sleep(0.1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
+def test_a_replacement_that_dies_while_it_loads_is_replaced_too(stand_in: Path) -> None:
+    with serving("--model", stand_in, "--quiet", "--workers", "2", "--threads", "1") as running:
+        deadline = time.monotonic() + 90
+        healthy, dying = workers_of(running.process.pid)
+        for _ in range(2):
+            os.kill(dying, signal.SIGKILL)
+            gone = dying
+            while not (others := {*workers_of(running.process.pid)} - {healthy, gone}):
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            (dying,) = others
+        assert running.post(PORTRAIT).status == 200
+        while running.metric("agelens_ready") < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert {*workers_of(running.process.pid)} == {healthy, dying}
+        assert running.stop() == 0
+    assert sum("was killed by signal 9, another takes its place" in line for line in running.lines) == 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
+def test_a_process_that_is_killed_at_the_first_start_ends_all_and_says_why(stand_in: Path) -> None:
+    with start("serve", "--port", "0", "--model", stand_in, "--workers", "2") as process:
+        deadline = time.monotonic() + 60
+        while len(found := workers_of(process.pid)) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.kill(found[0], signal.SIGKILL)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 1
+    assert b"agelens serve: a process was killed by signal 9 before it could serve" in said
 
 
 def test_what_can_not_start_says_why(stand_in: Path, tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +23,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("fastapi", reason="needs the extra `serve`")
+
+import uvicorn
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+from uvicorn.server import ServerState
 
 from agelens.analyzer import Prepared
 from agelens.errors import (
@@ -38,11 +45,13 @@ from agelens.estimate import Estimates
 from agelens.server.admission import Admission
 from agelens.server.answers import draw
 from agelens.server.crew import Crew, Job
-from agelens.server.fetch import Fetcher, is_public, split_address
-from agelens.server.listening import refuse_newcomers
+from agelens.server.fetch import Fetcher, is_elsewhere, is_own, is_public, split_address
+from agelens.server.guard import Guard
+from agelens.server.listening import HEAD_BYTES, Connection, refuse_newcomers
 from agelens.server.metrics import BATCHES, Board, Metrics
 from agelens.server.multipart import find_boundary, parse_multipart
 from agelens.server.options import AnnotateQuery, PredictQuery, read_queries
+from agelens.server.processes import describe_address
 from agelens.server.settings import ServerSettings
 from agelens.types import Image, ModelId, Report
 from serving import BOUNDARY, form
@@ -175,6 +184,10 @@ def test_room_is_given_back_once_nobody_needs_it() -> None:
             lease.take(pictures=2)
         with pytest.raises(OverloadedError):
             lease.take(held=41)
+        with pytest.raises(OverloadedError):
+            lease.check(held=41)
+        lease.check(held=40)
+        assert (admission.pictures, admission.held) == (2, 60)
         lease.hold()
     assert (admission.pictures, admission.held) == (2, 60)
     lease.let_go()
@@ -422,6 +435,121 @@ def test_the_text_is_of_prometheus_format() -> None:
     assert 'status="400"} 1' in metrics.write("m", "cpu")
 
 
+# --- connections ---------------------------------------------------------------------------------------------------
+
+
+async def tell_headers(scope: Scope, receive: Receive, send: Send) -> None:
+    """An application: the names of the headers that it sees once the body has come; /early doesn't wait for it."""
+    while scope["path"] != "/early" and (await receive()).get("more_body"):
+        pass
+    names = b" ".join(name for name, _ in scope["headers"])
+    await Response(names)(scope, receive, send)
+
+
+def talk(*sent: bytes, quiet: float = 0.3) -> bytes:
+    """What a connection says to bytes, sent one after the other, until it closes or is quiet for so many seconds."""
+
+    async def run() -> bytes:
+        config = uvicorn.Config(tell_headers, lifespan="off", log_config=None)
+        config.load()
+        make = partial(Connection, config, ServerState(), {})
+        listening = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*listening.sockets[0].getsockname())
+        came = bytearray()
+        with suppress(TimeoutError, ConnectionError):
+            for data in sent:
+                writer.write(data)
+                await writer.drain()
+                await asyncio.sleep(0.05)
+            while block := await asyncio.wait_for(reader.read(1 << 16), quiet):
+                came += block
+            came += b"closed"
+        writer.transport.abort()
+        listening.close()
+        await asyncio.sleep(0.05)
+        return bytes(came)
+
+    return asyncio.run(run())
+
+
+def head_of(size: int, start: bytes = b"GET / HTTP/1.1\r\n") -> bytes:
+    rest = size - len(start) - len(b"X: \r\n\r\n")
+    return start + b"X: " + b"y" * rest + b"\r\n\r\n"
+
+
+def test_a_head_may_be_large_and_not_larger() -> None:
+    whole = head_of(HEAD_BYTES)
+    assert talk(whole).endswith(b"\r\n\r\nx")
+    assert talk(whole[:-5], whole[-5:]).endswith(b"\r\n\r\nx")
+    assert talk(whole, whole).count(b"HTTP/1.1 200 ") == 2  # each for itself
+    many = b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * (HEAD_BYTES // 6)
+    for large in (head_of(HEAD_BYTES + 1), many, b"GET /" + b"y" * HEAD_BYTES, b"\r\n" * (HEAD_BYTES // 2 + 1)):
+        answer = talk(large)
+        assert answer.startswith(b"HTTP/1.1 431 ")
+        assert b"\r\ncontent-type: application/problem+json\r\n" in answer
+        assert b'"code": "head_too_large"' in answer
+        assert answer.endswith(b"closed")
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def test_what_comes_behind_a_body_is_no_header_and_bounded() -> None:
+    assert talk(CHUNKED + b"0\r\nX-Late: y\r\n\r\n").endswith(b"\r\n\r\ntransfer-encoding")
+    assert talk(CHUNKED + b"0\r\n", b"X: y\r\n" * 30_000).startswith(b"HTTP/1.1 431 ")
+    assert talk(CHUNKED + b"1;", b"x" * 2 * HEAD_BYTES).startswith(b"HTTP/1.1 431 ")
+    body = b"".join(b"2000\r\n" + bytes(0x2000) + b"\r\n" for _ in range(40))
+    assert talk(CHUNKED + body + b"0\r\n\r\n").endswith(b"\r\n\r\ntransfer-encoding")
+
+
+def test_what_comes_after_its_answer_is_not_awaited_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    early = CHUNKED.replace(b"/", b"/early", 1)
+    monkeypatch.setattr("agelens.server.listening.KEEP_ALIVE", 0.2)
+    drops = [b"1\r\nx\r\n"] * 10
+    assert talk(early, *drops) == b""  # cut off while it sends
+    assert talk(early, *drops[:1], b"0\r\n\r\n", early + b"0\r\n\r\n", quiet=0.5).count(b"HTTP/1.1 200 ") == 2
+
+
+# --- who may ask ---------------------------------------------------------------------------------------------------
+
+
+def status_of(name: str, **settings: object) -> int:
+    """What a server answers to whoever calls it by a name."""
+    answered: list[int] = []
+
+    async def send(message: Message) -> None:
+        answered.append(message.get("status", 0))
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    parts = {"admission": Admission(1, 1), "metrics": Metrics(), "settings": ServerSettings(quiet=True, **settings)}
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", name.encode())]}
+    asyncio.run(Guard(Response("hello"), SimpleNamespace(**parts))(scope, receive, send))
+    return answered[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "printed"),
+    [
+        ({"host": "127.0.0.1"}, "127.0.0.1"),
+        ({"host": "127.0.0.2"}, "127.0.0.2"),
+        ({"host": "localhost"}, "localhost"),
+        ({"host": "::1"}, "[::1]"),
+        ({"host": "0:0:0:0:0:0:0:1"}, "[0:0:0:0:0:0:0:1]"),
+        ({"host": "Faces.example", "hosts": ("other.example",)}, "Faces.example"),
+        ({"host": "fe80::1%eth0", "hosts": ("other.example",)}, "[fe80::1]"),
+    ],
+)
+def test_a_server_answers_to_the_address_that_it_prints(settings: dict[str, object], printed: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = describe_address(ServerSettings(**settings), listening)
+        assert address == f"http://{printed}:{listening.getsockname()[1]}"
+    assert status_of(address.removeprefix("http://"), **settings) == 200
+    assert status_of(printed, **settings) == 200
+    assert status_of("evil.example", **settings) == 421
+
+
 # --- settings ------------------------------------------------------------------------------------------------------
 
 
@@ -494,6 +622,26 @@ def test_private_addresses_are_none_of_the_web(address: str) -> None:
 @pytest.mark.parametrize("address", PUBLIC)
 def test_public_addresses_are(address: str) -> None:
     assert is_public(ipaddress.ip_address(address))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::ffff:127.0.0.1", "64:ff9b::7f00:1"])
+def test_the_addresses_of_this_machine_are_its_own(address: str) -> None:
+    assert is_own(ipaddress.ip_address(address))
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_the_addresses_of_others_are_elsewhere(address: str) -> None:
+    assert not is_own(ipaddress.ip_address(address))
+    assert is_elsewhere(ipaddress.ip_address(address))
+
+
+def test_what_this_machine_listens_at_is_not_fetched_though_it_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agelens.server.fetch.is_public", lambda _: True)
+    with web() as port:
+        for host in ("127.0.0.1", "[::ffff:127.0.0.1]"):
+            with pytest.raises(UrlNotAllowedError, match="this server"):
+                fetch(Fetcher(1000, timeout=5), f"http://{host}:{port}/a.jpg")
+        assert Web.seen == ()
 
 
 def fetch(fetcher: Fetcher, url: str) -> bytes:
@@ -603,6 +751,17 @@ def test_each_redirect_is_checked_again() -> None:
         with pytest.raises(UrlFetchError, match="more than 4 times"):
             fetch(fetcher_of(names), loop + "x")
         assert all(host == f"a.example:{port}" for _, host in Web.seen)
+
+
+def test_addresses_that_cannot_be_read_are_told_of() -> None:
+    with web() as port:
+        names = {"a.example": ["127.0.0.1"]}
+        for target in ("http://[oops/", "//[::1", "http://a.example:port/"):
+            with pytest.raises((UrlFetchError, UrlNotAllowedError)):
+                fetch(fetcher_of(names), f"http://a.example:{port}/to/{target}")
+    for url in ("http://a\0b.example/", f"http://{'a' * 64}.example/", "http://a..b/"):
+        with pytest.raises((UrlFetchError, UrlNotAllowedError)):
+            fetch(Fetcher(1000, timeout=5), url)
 
 
 def test_a_name_that_changes_its_meaning_is_asked_once_for_each_connection() -> None:

@@ -53,6 +53,7 @@ AgelensError
  |   |- SlowUploadError          slow_upload
  |   |- BodyTooLargeError        body_too_large
  |   |- TooManyFilesError        too_many_files
+ |   |- HeadTooLargeError        head_too_large
  |   |- WrongHostError           wrong_host
  |   |- OverloadedError          overloaded
  |   |- TimeLimitError           time_limit
@@ -436,6 +437,13 @@ class TooManyFilesError(ServerError):
 
     code = "too_many_files"
     http_status = 413
+
+
+class HeadTooLargeError(ServerError):
+    """The head of a request, its address and headers, has more bytes than the limit."""
+
+    code = "head_too_large"
+    http_status = 431
 
 
 class WrongHostError(ServerError):

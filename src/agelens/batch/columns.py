@@ -65,13 +65,16 @@ def find_columns(schema: pa.Schema, column: str | None = None, name_column: str 
             f"it isn't clear which column holds pictures (there are: {', '.join(schema.names)}); name it: --column NAME"
             " on the command line, column='NAME' in Python"
         )
+    for used in (chosen, name_column):
+        if schema.names.count(used) > 1:
+            raise UsageError(f"{schema.names.count(used)} columns are called {used!r}; rename them")
     kind = kinds[chosen]
     if kind is None:
         raise UsageError(f"the column {chosen!r} holds {schema.field(chosen).type}, neither bytes nor paths")
     name = name_column
     if name is None and kind == "bytes":
-        usable = {field.name for field in schema if kinds[field.name] == "path" or types.is_integer(field.type)}
-        name = next((usual for usual in NAME_NAMES if usual in usable), None)
+        usable = [field.name for field in schema if kinds[field.name] == "path" or types.is_integer(field.type)]
+        name = next((usual for usual in NAME_NAMES if usable.count(usual) == schema.names.count(usual) == 1), None)
     return PictureColumns(chosen, kind, name)
 
 

@@ -137,10 +137,10 @@ def _connect(pool: Pool, folder: str | None) -> None:
     try:
         with _hushed():
             ray.init(log_to_driver=False, configure_logging=False, logging_level=logging.CRITICAL, **how)
-    except (ConnectionError, TimeoutError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+    except Exception as error:  # of a start that took too long it is no more than an Exception
         where = f"the cluster at {pool.address}" if pool.address else "Ray on this machine"
-        why = str(error).strip().partition("\n")[0]
-        raise ClusterError(f"{where} can't be used: {why}") from error
+        why = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+        raise ClusterError(f"{where} can't be used: {why}; --resume goes on") from error
 
 
 @contextlib.contextmanager

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import itertools
+import lzma
 import tarfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import IO, Any, Final, Self, cast
 
@@ -17,7 +21,13 @@ TAR: Final = (".tar",)
 PACKED: Final = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 """Archives in which nothing can be found without unpacking all that stands before."""
 
-_BREAKAGE: Final = (tarfile.TarError, EOFError, OSError, ValueError)
+_BREAKAGE: Final = (tarfile.TarError, EOFError, OSError, ValueError, zlib.error, lzma.LZMAError)
+_UNPACKERS: Final[Sequence[tuple[bytes, Callable[[IO[bytes]], Any]]]] = (
+    (b"\x1f\x8b", lambda file: gzip.GzipFile(fileobj=file)),
+    (b"BZh", bz2.BZ2File),
+    (b"\xfd7zXZ", lzma.LZMAFile),
+)
+"""What compressed files begin with. They may be several, one behind the other; tarfile by itself reads the first."""
 
 
 class _Header(tarfile.TarInfo):
@@ -95,10 +105,20 @@ def _pictures(file: IO[bytes], name: str, start: int, limits: Limits) -> Iterato
 
 
 def _members(file: IO[bytes], *, packed: bool) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
-    with tarfile.open(fileobj=file, mode="r|*" if packed else "r:", tarinfo=_Header) as archive:
+    """The members of an archive, and of those that were written behind it."""
+    stream = _unpack(file) if packed else file
+    mode: Any = "r|" if packed else "r:"
+    with tarfile.open(fileobj=stream, mode=mode, tarinfo=_Header, ignore_zeros=True) as archive:
         while (info := archive.next()) is not None:
             yield archive, info
             cast("Any", archive).members = []  # it would remember all
+
+
+def _unpack(file: IO[bytes]) -> IO[bytes]:
+    head = file.read(SNIFF_BYTES)
+    file.seek(0)
+    unpacker = next((unpacker for magic, unpacker in _UNPACKERS if head.startswith(magic)), None)
+    return cast("IO[bytes]", unpacker(file)) if unpacker else file
 
 
 def _read(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:

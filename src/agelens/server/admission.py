@@ -53,17 +53,25 @@ class Admission:
             OverloadedError: There is none.
         """
         with self._lock:
-            if self.pictures + pictures > self.most_pictures:
-                raise OverloadedError(
-                    f"{self.pictures} pictures are waiting or under way, the limit is {self.most_pictures}; try again"
-                    f" in {self.wait_seconds()} s"
-                )
-            if self.held + held > self.most_held:
-                raise OverloadedError(
-                    f"the requests under way hold {self.held:,} bytes, the limit is {self.most_held:,}; try again in"
-                    f" {self.wait_seconds()} s"
-                )
+            self.check(pictures, held)
             self._change(pictures, held)
+
+    def check(self, pictures: int, held: int) -> None:
+        """Whether there is room; takes none.
+
+        Raises:
+            OverloadedError: There is none.
+        """
+        if self.pictures + pictures > self.most_pictures:
+            raise OverloadedError(
+                f"{self.pictures} pictures are waiting or under way, the limit is {self.most_pictures}; try again"
+                f" in {self.wait_seconds()} s"
+            )
+        if self.held + held > self.most_held:
+            raise OverloadedError(
+                f"the requests under way hold {self.held:,} bytes, the limit is {self.most_held:,}; try again in"
+                f" {self.wait_seconds()} s"
+            )
 
     def release(self, pictures: int, held: int) -> None:
         """Gives room back."""
@@ -115,6 +123,14 @@ class Lease:
         self._admission.take(pictures, held)
         self._pictures += pictures
         self._held += held
+
+    def check(self, *, held: int) -> None:
+        """Whether there is room for so many bytes more, which may never come; takes none.
+
+        Raises:
+            OverloadedError: There is none.
+        """
+        self._admission.check(0, held)
 
     def hold(self) -> None:
         """One more needs the room: work that goes on although its client has gone."""

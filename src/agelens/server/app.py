@@ -67,6 +67,7 @@ def create_app(engine: Engine) -> ASGIApp:
         openapi_tags=openapi.TAGS,
         docs_url=None,  # both load scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,
         license_info={"name": "MIT", "identifier": "MIT"},
     )
     _add_pictures(app, engine)
@@ -84,7 +85,7 @@ def _add_pictures(app: FastAPI, engine: Engine) -> None:
 
     async def take(request: Request, lease: Lease, query: FaceQuery, most: int | None = None) -> Upload:
         if query.url is not None:
-            return await fetch_upload(request, lease, query.url, fetcher)
+            return await fetch_upload(request, lease, engine.settings, query.url, fetcher)
         name = query.source if isinstance(query, PredictQuery) else None
         return await read_upload(request, lease, engine.settings, name=name, most=most)
 
@@ -145,6 +146,7 @@ async def _in_time(request: Request, engine: Engine, work: asyncio.Future[Result
         ClientDisconnect: Nobody waits for it any more.
     """
     gone = asyncio.create_task(_wait_for_disconnect(request))
+    work.add_done_callback(_note_failure)
     try:
         await asyncio.wait((work, gone), timeout=engine.settings.time_limit, return_when=asyncio.FIRST_COMPLETED)
         if work.done():
@@ -155,6 +157,12 @@ async def _in_time(request: Request, engine: Engine, work: asyncio.Future[Result
     finally:
         work.cancel()
         gone.cancel()
+
+
+def _note_failure(work: asyncio.Future[Any]) -> None:
+    """Or asyncio would complain of work that was given up, which nobody asks for its result."""
+    if not work.cancelled():
+        work.exception()
 
 
 async def _wait_for_disconnect(request: Request) -> None:
@@ -233,7 +241,7 @@ def _add_page(app: FastAPI) -> None:
     files["example.jpg"] = resources.files("agelens").joinpath("examples", "astronaut.jpg").read_bytes()
     for name, data in files.items():
         path = "/" if name == "index.html" else f"/page/{name}"
-        app.add_route(path, _serve_file(name, data), methods=["GET", "HEAD"], include_in_schema=False)
+        app.add_route(path, _serve_file(name, data), methods=["GET"], include_in_schema=False)
 
 
 def _serve_file(name: str, data: bytes) -> Callable[[Request], Coroutine[Any, Any, Response]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,7 +58,7 @@ async def read_upload(
 
     Args:
         request: Whose body has not been read.
-        lease: Takes room for what comes.
+        lease: Takes room for what has come.
         settings: The limits.
         name: What to call the picture of a raw body.
         most: Pictures that are wanted at most; by default as many as the settings allow.
@@ -93,44 +94,66 @@ async def read_upload(
     return Upload(pictures, is_form=True)
 
 
-async def fetch_upload(request: Request, lease: Lease, url: str, fetcher: Fetcher | None) -> Upload:
+async def fetch_upload(
+    request: Request, lease: Lease, settings: ServerSettings, url: str, fetcher: Fetcher | None
+) -> Upload:
     """The picture behind a web address.
 
     Raises:
         UrlNotAllowedError: The server was started without leave to fetch, or the address is none of the public web.
         UrlFetchError: It can't be fetched.
         BadRequestError: The request also has a body.
+        SlowUploadError: It promises one, and doesn't end.
     """
     if fetcher is None:
         raise UrlNotAllowedError(
             "this server fetches no addresses: send the picture itself, or start it with --allow-url"
         )
-    async for block in request.stream():
-        if block:
-            raise BadRequestError("send either the parameter `url` or a body, not both")
+    both = BadRequestError("send either the parameter `url` or a body, not both")
+    if _stated_length(request):
+        raise both
+    async with _arriving(settings):
+        async for block in request.stream():
+            if block:
+                raise both
     return Upload([Picture(url, await fetcher.fetch(url, lease))], is_form=False)
 
 
 async def _read_body(request: Request, lease: Lease, settings: ServerSettings) -> bytes:
-    stated = request.headers.get("content-length", "")
-    expected = int(stated) if stated.isascii() and stated.isdigit() and len(stated) <= 18 else 0
-    _check_length(expected, settings)
-    lease.take(held=expected)
+    stated = _stated_length(request)
+    _check_length(stated, settings)
+    lease.check(held=stated)  # what can't fit is told before it comes; room is taken by what did come
     blocks: list[bytes] = []
     arrived = 0
+    async with _arriving(settings):
+        async for block in request.stream():
+            arrived += len(block)
+            lease.take(held=len(block))
+            blocks.append(block)
+            _check_length(arrived, settings)
+    return b"".join(blocks)
+
+
+def _stated_length(request: Request) -> int:
+    """As the head of a request states it; 0 where it doesn't."""
+    stated = request.headers.get("content-length", "")
+    return int(stated) if stated.isascii() and stated.isdigit() and len(stated) <= 18 else 0
+
+
+@asynccontextmanager
+async def _arriving(settings: ServerSettings) -> AsyncIterator[None]:
+    """The time in which a request must have arrived.
+
+    Raises:
+        SlowUploadError: It is over.
+    """
     try:
         async with asyncio.timeout(settings.upload_limit):
-            async for block in request.stream():
-                arrived += len(block)
-                if arrived > expected:  # no length was stated
-                    lease.take(held=len(block))
-                blocks.append(block)
-                _check_length(arrived, settings)
+            yield
     except TimeoutError:
         raise SlowUploadError(
             f"the picture did not arrive within {settings.upload_limit:g} s; send it again, or send a smaller one"
         ) from None
-    return b"".join(blocks)
 
 
 def _check_length(count: int, settings: ServerSettings) -> None:

@@ -1,13 +1,14 @@
 """Pictures from web addresses, where a server allows it: only of the public internet, whatever a name or page leads to.
 
-An address is refused unless every address that its name stands for is public. The connection is made to one of those
-that were checked, so that a name which means something else a moment later leads nowhere. Each redirect is checked
-again. No proxy, no cookie, no credentials; bounded in time, bytes and redirects.
+An address is refused unless every address that its name stands for is public, and none is this machine's own. The
+connection is made to one of those that were checked, so that a name which means something else a moment later leads
+nowhere. Each redirect is checked again. No proxy, no cookie, no credentials; bounded in time, bytes and redirects.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import socket
 import ssl
@@ -31,11 +32,44 @@ MOST_REDIRECTS: Final = 4
 PORTS: Final = {"http": 80, "https": 443}
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _BLOCK: Final = 1 << 16
+_NOT_OWN: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+"""What a system says of an address that it hasn't, or of a kind that it doesn't know."""
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
 _COMPATIBLE: Final = ipaddress.ip_network("::/96")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+
+
+def is_elsewhere(address: Address) -> bool:
+    """Whether an address belongs to the public internet, and not to this machine.
+
+    Raises:
+        OSError: The system doesn't tell.
+    """
+    return is_public(address) and not is_own(address)
+
+
+def is_own(address: Address) -> bool:
+    """Whether an address, also one that wraps it, is one of this machine's own, which alone can be listened at.
+
+    Where a system is set up so that any address can be (`ip_nonlocal_bind`), all count as its own.
+
+    Raises:
+        OSError: The system doesn't tell.
+    """
+    inner = _unwrap(address) if isinstance(address, ipaddress.IPv6Address) else None
+    if inner is not None and is_own(inner):
+        return True
+    family = socket.AF_INET if isinstance(address, ipaddress.IPv4Address) else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:  # nothing is sent
+            probe.bind((str(address), 0))
+    except OSError as error:
+        if error.errno in _NOT_OWN:
+            return False
+        raise
+    return True
 
 
 def is_public(address: Address) -> bool:
@@ -91,7 +125,7 @@ class Fetcher:
     max_bytes: int
     timeout: float = TIMEOUT
     resolve: Resolve = resolve_name
-    is_allowed: Callable[[Address], bool] = is_public
+    is_allowed: Callable[[Address], bool] = is_elsewhere
 
     async def fetch(self, url: str, lease: Lease | None = None) -> bytes:
         """The bytes behind an address.
@@ -115,7 +149,8 @@ class Fetcher:
                     url = urljoin(url, answer.target)
         except TimeoutError:
             raise UrlFetchError(f"the address did not answer within {self.timeout:g} s") from None
-        except (OSError, ssl.SSLError, h11.RemoteProtocolError, h11.LocalProtocolError) as error:
+        except (OSError, ValueError, h11.RemoteProtocolError, h11.LocalProtocolError) as error:
+            # A ValueError is of an address that can't be read: of a name, or of one that a page leads on to.
             raise UrlFetchError(f"the address can't be fetched ({type(error).__name__}); check it") from error
         raise UrlFetchError(f"the address leads on to others more than {MOST_REDIRECTS} times")
 
@@ -135,7 +170,9 @@ class Fetcher:
             raise UrlFetchError("the host of the address has no address; check it")
         for address in addresses:
             if not self.is_allowed(ipaddress.ip_address(address.partition("%")[0])):
-                raise UrlNotAllowedError("the address leads into a private network; only public ones are fetched")
+                raise UrlNotAllowedError(
+                    "the address leads into a private network or to this server; only others' public ones are fetched"
+                )
         return addresses
 
     async def _converse(

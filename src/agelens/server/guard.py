@@ -6,6 +6,7 @@ name, no picture.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 import time
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.datastructures import Headers
 
-from agelens.errors import AgelensError, CrossSiteError, UnauthorizedError, WrongHostError
+from agelens.errors import AgelensError, CrossSiteError, StoppingError, UnauthorizedError, WrongHostError
 from agelens.server.metrics import PATHS
 from agelens.server.problems import answer_problem
 
@@ -36,7 +37,7 @@ HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-_ALWAYS: Final = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+STRICT_HEADERS: Final = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 CLIENT_GONE: Final = 499
 
 log = logging.getLogger("agelens.server")
@@ -50,7 +51,9 @@ class Guard:
         settings = engine.settings
         self._key = settings.api_key.encode() if settings.api_key else None
         named = frozenset(host.lower() for host in settings.hosts)
-        self._hosts = named | LOCAL_HOSTS if named or settings.is_local else named
+        own = LOCAL_HOSTS | {settings.url_host.lower()}
+        self._hosts = named | own if named or settings.is_local else named
+        self._best_host = settings.url_host if settings.is_local else "127.0.0.1"
         self._quiet = settings.quiet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,7 +68,7 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *_ALWAYS]
+                message["headers"] = [*message["headers"], *STRICT_HEADERS]
                 if not any(name == b"cache-control" for name, _ in message["headers"]):
                     message["headers"].append((b"cache-control", b"no-store"))
                 if self._engine.admission.stopping:
@@ -77,7 +80,15 @@ class Guard:
             if refusal is not None:
                 await answer_problem(refusal)(scope, receive, send_with_headers)
             else:
-                await self._app(scope, receive, send_with_headers)
+                # uvicorn leaves the body out of what is answered to HEAD.
+                asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+                await self._app(asked, receive, send_with_headers)
+        except asyncio.CancelledError:
+            if not self._engine.admission.stopping or status != CLIENT_GONE:
+                raise
+            problem = StoppingError("the server stopped before it was done; send the request to another one")
+            headers = {"Retry-After": str(self._engine.admission.wait_seconds())}
+            await answer_problem(problem, headers=headers)(scope, receive, send_with_headers)
         finally:
             self._note(scope, status, time.perf_counter() - began)
 
@@ -88,7 +99,7 @@ class Guard:
         if self._hosts and name not in self._hosts:
             return WrongHostError(
                 "this server does not answer to that host name; start it with --allow-host NAME, or call it by"
-                " 127.0.0.1"
+                f" {self._best_host}"
             )
         if scope["method"] == "POST" and headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             return CrossSiteError("pages of other sites may not use this server; call it from your own server instead")

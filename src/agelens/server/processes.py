@@ -29,9 +29,13 @@ if TYPE_CHECKING:
     from agelens.server.settings import ServerSettings
 
 CALM: Final = 1.0
-"""Seconds before a process that died is replaced."""
+"""Seconds before a process that died is replaced; twice as many each time that one dies before it serves."""
+
+LONGEST_CALM: Final = 60.0
 
 Tell = Callable[[str], None]
+
+log = logging.getLogger("agelens.server")
 
 
 def run_server(settings: ServerSettings, tell: Tell) -> int:
@@ -76,8 +80,7 @@ def open_socket(settings: ServerSettings) -> socket.socket:
 
 def describe_address(settings: ServerSettings, listening: socket.socket) -> str:
     """How to call the server."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"http://{host}:{listening.getsockname()[1]}"
+    return f"http://{settings.url_host}:{listening.getsockname()[1]}"
 
 
 def _greet(address: str, settings: ServerSettings, device: str) -> str:
@@ -96,11 +99,13 @@ def serve(settings: ServerSettings, listening: socket.socket, metrics: Metrics, 
     """
     set_up_logging()
     engine = Engine(settings, metrics)
+    listener = make_listener(create_app(engine), engine, lambda: on_ready(engine.device))
     try:
         engine.warm_up()
-        make_listener(create_app(engine), engine, lambda: on_ready(engine.device)).run([listening])
+        listener.run([listening])
     finally:
         engine.close()
+        listener.spare_process()
     return 0
 
 
@@ -141,53 +146,79 @@ class Supervisor:
         self._settings, self._listening, self._on_ready = settings, listening, on_ready
         self._board = Board.shared(settings.workers)
         self._processes: dict[int, SpawnProcess] = {}
+        self._due = dict.fromkeys(range(settings.workers), 0.0)  # when those that don't run are started
+        self._calm = dict.fromkeys(range(settings.workers), CALM)
         self._begun: set[int] = set()
-        self._is_stopping = False
+        self._told = self._is_stopping = False
 
     def run(self) -> int:
-        """Returns the exit status once all have ended."""
+        """Returns the exit status once all have ended.
+
+        A process that dies is replaced as long as another is there. If one can't even begin when all are started, or
+        when none is left, the server ends.
+
+        Raises:
+            UsageError: The system doesn't start so many.
+        """
         set_up_logging()
         catch_stopping(self._stop)
-        for row in range(self._settings.workers):
-            self._start(row)
-        told = False
-        while not self._is_stopping:
-            connection.wait([process.sentinel for process in self._processes.values()], timeout=0.2)
-            self._begun |= {row for row in self._processes if self._board.is_ready(row)}
-            if not told and len(self._begun) == self._settings.workers:
-                told = True
-                self._on_ready()
-            status = self._replace_dead()
-            if status is not None:
-                self._end()
-                return status
-        self._end()
-        return 0
+        status: int | None = None
+        try:
+            while not self._is_stopping and status is None:
+                self._start_due()
+                connection.wait([process.sentinel for process in self._processes.values()], timeout=0.2)
+                self._note_begun()
+                status = self._let_go_of_dead()
+        finally:
+            self._end()
+        return status or 0
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         del number, frame
         self._is_stopping = True
 
-    def _start(self, row: int) -> None:
-        arguments = (self._settings, self._listening, self._board, row)
-        process = get_context("spawn").Process(target=_serve_beside, args=arguments, name=f"agelens-serve-{row}")
-        process.start()
-        self._processes[row] = process
+    def _start_due(self) -> None:
+        for row in [row for row, due in self._due.items() if due <= time.monotonic()]:
+            arguments = (self._settings, self._listening, self._board, row)
+            process = get_context("spawn").Process(target=_serve_beside, args=arguments, name=f"agelens-serve-{row}")
+            try:
+                process.start()
+            except OSError as error:  # no memory, or no process more
+                if not self._told:
+                    many = self._settings.workers
+                    raise UsageError(f"can't start {many} processes: {error}; lower --workers") from error
+                self._put_off(row, f"can't be started ({error.strerror})")
+            else:
+                self._processes[row] = process
+                del self._due[row]
 
-    def _replace_dead(self) -> int | None:
-        """Starts dead processes anew; the exit status to end with if one could not even begin."""
-        for row, process in self._processes.items():
-            if process.is_alive():
-                continue
-            if row not in self._begun:
-                return process.exitcode or 1
-            logging.getLogger("agelens.server").warning("process %d ended, another takes its place", row)
+    def _note_begun(self) -> None:
+        self._begun |= {row for row in self._processes if self._board.is_ready(row)}
+        for row in self._begun:
+            self._calm[row] = CALM
+        if not self._told and len(self._begun) == self._settings.workers:
+            self._told = True
+            self._on_ready()
+
+    def _let_go_of_dead(self) -> int | None:
+        """Has dead processes replaced; the exit status to end with if there is no use in that."""
+        for row, process in [(row, process) for row, process in self._processes.items() if not process.is_alive()]:
+            del self._processes[row]
+            code = process.exitcode or 0
+            why = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
+            if row not in self._begun and not (self._told and self._processes):
+                if code <= 0:  # else it has said why
+                    sys.stderr.write(f"agelens serve: a process {why} before it could serve; is there memory enough?\n")
+                return code if code > 0 else 1
             self._begun.discard(row)
             self._board.clear_ready(row)
-            time.sleep(CALM)
-            self._start(row)
-            return None
+            self._put_off(row, why)
         return None
+
+    def _put_off(self, row: int, why: str) -> None:
+        log.warning("process %d %s, another takes its place", row, why)
+        self._due[row] = time.monotonic() + self._calm[row]
+        self._calm[row] = min(2 * self._calm[row], LONGEST_CALM)
 
     def _end(self) -> None:
         refuse_newcomers(self._listening)

@@ -107,6 +107,11 @@ class ServerSettings:
         return self.threads or max(count_cores() // self.workers, 1)
 
     @property
+    def url_host(self) -> str:
+        """The host as it stands in a URL."""
+        return f"[{self.host.partition('%')[0]}]" if ":" in self.host else self.host
+
+    @property
     def is_local(self) -> bool:
         """Whether only this machine can reach the server."""
         if self.host == "localhost":

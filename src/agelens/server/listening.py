@@ -155,6 +155,7 @@ class Listener(uvicorn.Server):
     """
 
     _stop_by: float | None = None
+    _end: threading.Timer | None = None
 
     def __init__(self, config: uvicorn.Config, engine: Engine, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -172,9 +173,9 @@ class Listener(uvicorn.Server):
         if self._engine.settings.workers == 1:  # else the socket is shared, and who watches over all does that
             for listening in sockets or []:
                 refuse_newcomers(listening)
-        end = threading.Timer(self._seconds_left() + FAREWELL, os._exit, (0,))
-        end.daemon = True
-        end.start()
+        self._end = threading.Timer(self._seconds_left() + FAREWELL, os._exit, (0,))
+        self._end.daemon = True
+        self._end.start()
         pause = min(LAST_ACCEPTED, self._seconds_left()) / ROUNDS
         for _ in range(ROUNDS):  # in each of which the loop accepts whoever stands in line
             await asyncio.sleep(pause)
@@ -182,6 +183,11 @@ class Listener(uvicorn.Server):
         await super().shutdown(sockets)
         if self.server_state.tasks:
             await asyncio.wait(self.server_state.tasks, timeout=FAREWELL)
+
+    def call_off_end(self) -> None:
+        """Once the threads have ended, too, the process needs no end."""
+        if self._end is not None:
+            self._end.cancel()
 
     def _seconds_left(self) -> float:
         if self._stop_by is None:

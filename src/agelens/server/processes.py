@@ -101,9 +101,11 @@ def serve(settings: ServerSettings, listening: socket.socket, metrics: Metrics, 
     engine = Engine(settings, metrics)
     try:
         engine.warm_up()
-        make_listener(create_app(engine), engine, lambda: on_ready(engine.device)).run([listening])
+        listener = make_listener(create_app(engine), engine, lambda: on_ready(engine.device))
+        listener.run([listening])
     finally:
         engine.close()
+    listener.call_off_end()
     return 0
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -18,8 +19,10 @@ import pytest
 pytest.importorskip("av", reason="needs PyAV: the extra `video`")
 
 from agelens import cli
+from agelens.analyzer import Analyzer
 from agelens.cli.video_names import find_videos
 from agelens.errors import (
+    CorruptVideoError,
     MissingCodecError,
     NoFramesError,
     NotFoundError,
@@ -28,7 +31,8 @@ from agelens.errors import (
     UsageError,
 )
 from agelens.serialise import VIDEO_COLUMNS, read_jsonl
-from agelens.video.reader import VideoReader
+from agelens.video.analysis import ClipAnalysis, Pace
+from agelens.video.reader import Frame, VideoReader
 from agelens.video.writer import VideoWriter
 from clips import make_clip, portrait_frames, read_clip
 from command import on_terminal, records, run, start
@@ -359,6 +363,99 @@ def test_damage_in_the_middle_is_passed_over(tmp_path: Path) -> None:
     with VideoReader(clip) as reader:
         frames = list(reader.read_frames())
     assert 35 <= len(frames) <= 60
+
+
+class _Refusing:
+    """A decoded frame whose coding of colours FFmpeg doesn't convert."""
+
+    height, colorspace = 240, 10
+
+    def __init__(self, *, at_all: bool) -> None:
+        self.at_all = at_all
+
+    def to_ndarray(self, *, format: str, src_colorspace: str | None) -> np.ndarray:  # noqa: A002
+        if src_colorspace is None or not self.at_all:
+            raise OSError(95, "Operation not supported")
+        assert (format, src_colorspace) == ("rgb24", "ITU601")
+        return np.full((240, 320, 3), 7, np.uint8)
+
+
+def test_colours_that_ffmpeg_does_not_convert_are_taken_as_usual_ones() -> None:
+    assert (Frame(3, 0.1, _Refusing(at_all=True), 1).read_pixels() == 7).all()
+    with pytest.raises(CorruptVideoError, match=r"frame 3 can't be converted .*Operation not supported"):
+        Frame(3, 0.1, _Refusing(at_all=False)).read_pixels()
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_a_frame_that_cannot_be_converted_ends_its_clip_with_an_error_and_the_next_goes_on(
+    predict: Predict, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: bool
+) -> None:
+    whole = Frame.read_pixels
+
+    def read(frame: Frame) -> np.ndarray:
+        if frame.number == 12:
+            raise CorruptVideoError("it is odd")
+        return whole(frame)
+
+    monkeypatch.setattr(Frame, "read_pixels", read)
+    other = make_clip(tmp_path / "other.mp4", portrait_frames(10))
+    out = tmp_path / ("out" if shown else "r.jsonl")
+    done = predict(clip, other, "--every", "1", "-o", f"{out}/" if shown else out)
+    assert done.returncode == 1
+    found = [record for file in ([out] if not shown else sorted(out.glob("*.jsonl"))) for record in lines(file)]
+    assert [record["error"] and record["error"]["code"] for record in found] == [
+        *[None] * 12,
+        "corrupt_video",
+        *[None] * 10,
+    ]
+
+
+def test_what_ends_the_feeding_is_raised(clip: Path, stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Frame.read_pixels
+
+    def read(frame: Frame) -> np.ndarray:
+        if frame.number == 12:
+            raise MemoryError
+        return whole(frame)
+
+    monkeypatch.setattr(Frame, "read_pixels", read)
+    with VideoReader(clip) as reader:
+        shown = ClipAnalysis(Analyzer(str(stand_in), threads=1), reader, "clip", pace=Pace(1, None)).run()
+        assert [next(shown).frame.number for _ in range(12)] == list(range(12))
+        with pytest.raises(MemoryError):
+            next(shown)
+
+
+def test_time_goes_on_where_pieces_were_joined(tmp_path: Path) -> None:
+    piece = make_clip(tmp_path / "a.ts", portrait_frames(25))
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(piece.read_bytes() * 2)
+    with VideoReader(joined) as reader:
+        times = np.array([frame.seconds for frame in reader.read_frames()])
+    assert len(times) == 50
+    np.testing.assert_allclose(np.diff(times), 0.04, atol=0.002)
+
+
+def test_a_frame_that_stays_at_the_end_is_no_truncation(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "a.mp4", portrait_frames(25))
+    for lasts, kind in ((None, TruncatedVideoError), (4.0, type(None))):
+        with VideoReader(clip) as reader:
+            reader.clip = replace(reader.clip, seconds=5.0)
+            natives = list(reader._natives)
+            if lasts is not None:
+                natives[-1].duration = int(lasts / reader.time_base)
+            reader._natives = iter(natives)
+            assert len(list(reader.read_frames())) == 25
+            assert isinstance(reader.failure, kind)
+
+
+def test_sound_that_lasts_longer_than_the_pictures_is_no_truncation(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "a.mp4", portrait_frames(25), sound="aac")
+    with VideoReader(clip) as reader:
+        reader.clip = replace(reader.clip, seconds=5.0)
+        reader._counts_others = True  # as where the container alone says how long it is
+        assert len(list(reader.read_frames())) == 25
+        assert reader.failure is None
 
 
 def test_a_missing_encoder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, cast
 
+from agelens.errors import InputError
 from agelens.types import Box, Face, Report
 from agelens.video.tracks import Tracker
 
@@ -144,6 +145,7 @@ class ClipAnalysis:
             while report is not None:
                 item = self._items.get()
                 if item is None:
+                    next(reports, None)  # which raises what ended the feeding before its time
                     break
                 frame, pixels = item
                 if pixels is None:
@@ -174,6 +176,8 @@ class ClipAnalysis:
                     self._put((frame, None))
         except _StoppedError:
             return
+        except InputError as error:
+            self._reader.failure = error
         finally:
             self._put_end()
 

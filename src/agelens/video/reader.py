@@ -40,6 +40,9 @@ HIGH: Final = 720
 LEAST_MISSING: Final = 0.6
 """Seconds that a file must lack of the length it states before it counts as truncated."""
 
+LEAST_BACK: Final = 0.1
+"""Seconds, and at least a frame, by which a time stamp must lie before the last one to be of another piece."""
+
 MISSING_SHARE: Final = 0.02
 """And this share of its length: headers are not exact."""
 
@@ -63,12 +66,33 @@ class Frame:
     turns: int = 0
 
     def read_pixels(self) -> Pixels:
-        """RGB uint8, shape (H, W, 3), upright; an array of its own."""
-        # Who doesn't say how colours are coded means what screens of that size assume (as FFmpeg's own players do).
+        """RGB uint8, shape (H, W, 3), upright; an array of its own.
+
+        Raises:
+            CorruptVideoError: It can't be converted.
+        """
+        # Who doesn't say how colours are coded means what screens of that size assume (as FFmpeg's own players do), and
+        # codings that FFmpeg doesn't convert are nearer to that than to nothing.
+        assumed = "ITU709" if self.native.height >= HIGH else "ITU601"
         told = self.native.colorspace not in (0, 2)
-        coded = None if told else "ITU709" if self.native.height >= HIGH else "ITU601"
-        pixels: Pixels = self.native.to_ndarray(format="rgb24", src_colorspace=coded)
+        try:
+            pixels = self._convert(None if told else assumed)
+        except (OSError, ValueError):
+            pixels = self._convert_anyhow(assumed)
         return np.ascontiguousarray(np.rot90(pixels, self.turns)) if self.turns else pixels
+
+    def _convert(self, coded: str | None) -> Pixels:
+        pixels: Pixels = self.native.to_ndarray(format="rgb24", src_colorspace=coded)
+        return pixels
+
+    def _convert_anyhow(self, coded: str) -> Pixels:
+        try:
+            return self._convert(coded)
+        except (OSError, ValueError) as error:
+            raise CorruptVideoError(
+                f"the pixels of frame {self.number} can't be converted ({error}); convert the video, for example to"
+                " H.264"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +142,8 @@ class VideoReader:
         self.failure: InputError | None = None
         self.damaged = 0
         self.packets: deque[Native] = deque()
+        self._last_lasts = 0.0  # seconds that the last frame is to be seen
+        self._counts_others = False  # whether the length that the file states is not of its video alone
         self._natives: Iterator[Native] = iter(())
         try:
             self._container = self._open(self._file)
@@ -163,10 +189,14 @@ class VideoReader:
     def read_frames(self) -> Iterator[Frame]:
         """The frames, in order. What can't be decoded is passed over; see `failure` at the end."""
         number = self._seek() if self._start > 0 else 0
-        last = -1.0
+        last, shift, period = -1.0, 0.0, 1 / float(self.clip.rate)
         ended_early = False
         for native in self._natives:
-            seconds = last + 1 / float(self.clip.rate) if native.pts is None else float(native.time) - self._origin
+            seconds = last + period if native.pts is None else float(native.time) - self._origin + shift
+            if last - seconds > max(period, LEAST_BACK) and last >= 0:
+                # Pieces that were joined, or a recorder that began anew: time goes on.
+                shift += last + period - seconds
+                seconds = last + period
             seconds = max(round(seconds, 6), 0.0)
             if seconds <= last and last >= 0:
                 seconds = last + 1e-6
@@ -177,6 +207,7 @@ class VideoReader:
                 yield Frame(number, seconds, native, self._turns)
             last = seconds
             number += 1
+            self._last_lasts = float((native.duration or 0) * self.time_base)
         if not ended_early and self.failure is None:
             self.failure = self._explain_end(last, number)
 
@@ -255,6 +286,7 @@ class VideoReader:
         with contextlib.suppress(ValueError):
             hours, minutes, seconds = tag.split(":")
             return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+        self._counts_others = len(self._container.streams) > 1 + len(self.sound_streams)
         return self._container.duration / 1e6 if self._container.duration else None
 
     def _decode(self) -> Iterator[Native]:
@@ -322,9 +354,11 @@ class VideoReader:
         if count == 0 or last < self._start:
             return NoFramesError(f"{self._name!r} has no frame between the start and the end that were asked for")
         stated = self.clip.seconds
-        reached = last + 1 / float(self.clip.rate)
+        reached = last + max(1 / float(self.clip.rate), self._last_lasts)
         sounds = [self.seconds_of(packet) or 0.0 for packet in list(self.packets)[-1:]]
         reached = max([reached, *sounds])
+        if self._counts_others:
+            return None  # of which one may be longer, and is not read
         if stated and stated - reached > max(LEAST_MISSING, MISSING_SHARE * stated):
             return TruncatedVideoError(
                 f"{self._name!r} ends after {reached:.1f} of {stated:.1f} seconds: the file is truncated; what was read"

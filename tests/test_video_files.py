@@ -270,6 +270,11 @@ def test_patterns_of_videos(tmp_path: Path) -> None:
     assert find_videos([f"{tmp_path}/*.mp4"]) == expected[:3]
     assert find_videos([f"{tmp_path}/**/*.mp4"]) == expected
     assert find_videos([f"{tmp_path}/*.mkv"]) == [f"{tmp_path}/*.mkv"]
+    assert find_videos([f"{tmp_path}/*.mp?"]) == expected[:3]
+    assert find_videos([f"{tmp_path}/1*"]) == [str(tmp_path / "10.mp4")]
+    (tmp_path / "11.jpg").touch()
+    assert find_videos([f"{tmp_path}/1*"]) == []
+    assert find_videos([f"{tmp_path}/9*"]) == []
 
 
 def test_without_tracks_each_frame_stands_for_itself(predict: Predict, clip: Path) -> None:

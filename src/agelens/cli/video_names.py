@@ -24,9 +24,9 @@ def find_videos(arguments: Sequence[str]) -> list[str]:
     Raises:
         UsageError: Both videos and other things were named.
     """
-    if not any(is_video(argument) for argument in arguments):
+    others = [argument for argument in arguments if not (is_video(argument) or _matches_videos(argument))]
+    if len(others) == len(arguments):
         return []
-    others = [argument for argument in arguments if not is_video(argument)]
     if others:
         raise UsageError(f"{others[0]!r} is no video; photos and videos are told in calls of their own")
     videos: list[str] = []
@@ -42,6 +42,19 @@ def _match(pattern: str) -> list[str]:
     if not is_pattern(pattern):
         return []
     return [str(path) for path in Walk.of_pattern(pattern) if is_video(str(path))]
+
+
+def _matches_videos(argument: str) -> bool:
+    """Whether it is a pattern that names videos and no pictures, by whatever ending."""
+    pattern = local_path(argument)
+    if argument == "-" or is_web_address(argument) or exists(Path(pattern)) or not is_pattern(pattern):
+        return False
+    any_video = False
+    for path in Walk.of_pattern(pattern):
+        if path.suffix.lower() in EXTENSIONS:
+            return False
+        any_video = any_video or is_video(str(path))
+    return any_video
 
 
 def is_video(argument: str) -> bool:

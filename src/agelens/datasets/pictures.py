@@ -213,55 +213,6 @@ def is_picture(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in EXTENSIONS
 
 
-class NameIndex:
-    """Finds the file that a label file's path means.
-
-    Label files are written for other folders, and packs are often re-encoded, so neither the first folders nor the
-    ending need agree. The last folder must: `val/1.jpg` never means `train/1.webp`.
-    """
-
-    def __init__(self, pictures: Pictures, names: list[str]) -> None:
-        # The root's own name counts as a folder, so that a root of `.../train` still matches `train/1.jpg`.
-        self._root = tuple(PurePosixPath(pictures.root.as_posix()).parts)
-        self._by_two: dict[tuple[str, ...], list[str]] = {}
-        self._by_one: dict[tuple[str, ...], list[str]] = {}
-        for name in names:
-            parts = self._parts(name)
-            self._by_two.setdefault(parts[-2:], []).append(name)
-            self._by_one.setdefault(parts[-1:], []).append(name)
-
-    def find(self, path: str) -> str | None:
-        """The name of the file, or None where no file fits, or several fit equally well."""
-        wanted = _stem_parts(path)
-        table = self._by_two if len(wanted) > 1 else self._by_one
-        candidates = table.get(wanted[-2:], [])
-        if len(candidates) < 2:
-            return candidates[0] if candidates else None
-        agreement = [_common_end(self._parts(name), wanted) for name in candidates]
-        best = max(agreement)
-        exact = [name for name, length in zip(candidates, agreement, strict=True) if length == best]
-        if len(exact) > 1:
-            exact = [name for name in exact if PurePosixPath(name).name == PurePosixPath(path.replace("\\", "/")).name]
-        return exact[0] if len(exact) == 1 else None
-
-    def _parts(self, name: str) -> tuple[str, ...]:
-        return self._root + _stem_parts(name)
-
-
-def _stem_parts(path: str) -> tuple[str, ...]:
-    pure = PurePosixPath(path.replace("\\", "/"))
-    return (*pure.parts[:-1], pure.stem if pure.suffix.lower() in EXTENSIONS else pure.name)
-
-
-def _common_end(left: tuple[str, ...], right: tuple[str, ...]) -> int:
-    length = 0
-    for one, other in zip(reversed(left), reversed(right), strict=False):
-        if one != other:
-            break
-        length += 1
-    return length
-
-
 def _walk(folder: Path, prefix: str, seen: set[str]) -> Iterator[str]:
     with os.scandir(folder) as entries:
         for entry in entries:

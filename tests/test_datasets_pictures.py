@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import pickle
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
@@ -70,6 +72,52 @@ def test_a_cut_tar_is_refused(folder: Path) -> None:
     tar.write_bytes(whole[: last.offset_data + last.size // 2])
     with pytest.raises(DamagedDatasetError):
         open_pictures(tar)
+
+
+def damage(whole: bytes, how: str) -> bytes:
+    """The bytes of a tar, harmed in the header of its third member, or before its end."""
+    with tarfile.open(fileobj=io.BytesIO(whole)) as archive:
+        members = [member for member in archive.getmembers() if member.isfile()]
+        end = archive.offset
+    start, stop = members[2].offset, members[3].offset
+    return {
+        "a flipped bit": whole[: start + 2] + bytes([whole[start + 2] ^ 1]) + whole[start + 3 :],
+        "a hole": whole[:start] + bytes(stop - start) + whole[stop:],
+        "a cut at a header": whole[:start],
+        "a cut in a header": whole[: start + 100],
+        "no end": whole[:end],
+        "another behind": whole + whole,
+    }[how]
+
+
+@pytest.mark.parametrize(
+    "how", ["a flipped bit", "a hole", "a cut at a header", "a cut in a header", "no end", "another behind"]
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_tar_is_never_read_short(folder: Path, tmp_path: Path, how: str, packed: bool) -> None:
+    content = damage(tar_of(folder, folder.with_suffix(".tar")).read_bytes(), how)
+    path = tmp_path / "harmed.tar"
+    path.write_bytes(gzip.compress(content) if packed else content)
+    with pytest.raises(DamagedDatasetError, match=r"harmed\.tar"):
+        open_pictures(unpack(path, tmp_path / "work") if packed else path)
+
+
+@pytest.mark.parametrize("zeros", [512, 1024, 10_240, 3 << 20])
+def test_a_tar_may_end_with_any_number_of_zeros(folder: Path, tmp_path: Path, zeros: int) -> None:
+    path = tmp_path / "whole.tar"
+    path.write_bytes(damage(tar_of(folder, folder.with_suffix(".tar")).read_bytes(), "no end") + bytes(zeros))
+    assert len(open_pictures(path).names()) == len(NAMES)
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
+def test_damaged_compressed_tars_are_refused(folder: Path, tmp_path: Path, kind: str) -> None:
+    tar = tar_of(folder, folder.with_suffix(f".tar.{kind}"), f"w:{kind}")
+    whole = tar.read_bytes()
+    middle = len(whole) // 2
+    for content in (whole[:middle], whole[:-4], whole[:middle] + bytes(40) + whole[middle + 40 :]):
+        tar.write_bytes(content)
+        with pytest.raises(DamagedDatasetError, match="cannot be unpacked"):
+            unpack(tar, tmp_path / "work")
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive at all" * 100])

@@ -6,31 +6,19 @@ import itertools
 import tarfile
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import IO, Any, Final, Self, cast
+from typing import IO, Any, Final, cast
 
 from agelens.batch.fetched import Fetched
 from agelens.errors import InputError, UnreadableError
 from agelens.formats import EXTENSIONS, SNIFF_BYTES, sniff
 from agelens.limits import Limits, check_bytes
+from agelens.tarfiles import CheckedHeader
 
 TAR: Final = (".tar",)
 PACKED: Final = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 """Archives in which nothing can be found without unpacking all that stands before."""
 
 _BREAKAGE: Final = (tarfile.TarError, EOFError, OSError, ValueError)
-
-
-class _Header(tarfile.TarInfo):
-    """A member's header, of which a damaged one is damage: tarfile by itself takes it for the end of the archive."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        try:
-            return super().frombuf(buf, encoding, errors)
-        except tarfile.HeaderError as error:
-            if bytes(buf).strip(b"\0"):
-                raise tarfile.ReadError(str(error)) from error
-            raise  # the end
 
 
 def is_tar(name: str) -> bool:
@@ -95,7 +83,7 @@ def _pictures(file: IO[bytes], name: str, start: int, limits: Limits) -> Iterato
 
 
 def _members(file: IO[bytes], *, packed: bool) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
-    with tarfile.open(fileobj=file, mode="r|*" if packed else "r:", tarinfo=_Header) as archive:
+    with tarfile.open(fileobj=file, mode="r|*" if packed else "r:", tarinfo=CheckedHeader) as archive:
         while (info := archive.next()) is not None:
             yield archive, info
             cast("Any", archive).members = []  # it would remember all

@@ -444,12 +444,12 @@ def test_a_table_names_pictures_by_absolute_paths_and_outside_its_folder(tmp_pat
 
 
 def test_a_table_within_its_own_folder_keeps_it_as_root(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "x", ["1.png", "2.png"])
+    write_pictures(tmp_path, ["x/1.png", "y/2.png"])
     table = tmp_path / "t.csv"
-    table.write_text(f"path,age\n{tmp_path}/x/1.png,20\nsomewhere/x/2.jpg,30\n")  # the second as another folder has it
+    table.write_text(f"path,age\n{tmp_path}/x/1.png,20\nsomewhere/y/2.jpg,30\n")  # the second as another folder has it
     manifest = prepare("table", table, ImportOptions())
     assert manifest.root == tmp_path
-    assert manifest.columns.path.tolist() == ["x/1.png", "x/2.png"]
+    assert manifest.columns.path.tolist() == ["x/1.png", "y/2.png"]
 
 
 def test_pictures_of_a_table_that_are_missing_name_the_option(tmp_path: Path) -> None:

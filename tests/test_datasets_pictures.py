@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import pickle
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from agelens.datasets.pictures import NameIndex, Pictures, is_picture, open_pictures, unpack
+from agelens.datasets.matching import match_paths
+from agelens.datasets.pictures import Pictures, is_picture, open_pictures, unpack
 from agelens.errors import DamagedDatasetError, NotFoundError, UnreadableError, WrongLayoutError
 from dataset_makers import tar_of, write_pictures, zip_of
 
@@ -71,6 +74,52 @@ def test_a_cut_tar_is_refused(folder: Path) -> None:
         open_pictures(tar)
 
 
+def damage(whole: bytes, how: str) -> bytes:
+    """The bytes of a tar, harmed in the header of its third member, or before its end."""
+    with tarfile.open(fileobj=io.BytesIO(whole)) as archive:
+        members = [member for member in archive.getmembers() if member.isfile()]
+        end = archive.offset
+    start, stop = members[2].offset, members[3].offset
+    return {
+        "a flipped bit": whole[: start + 2] + bytes([whole[start + 2] ^ 1]) + whole[start + 3 :],
+        "a hole": whole[:start] + bytes(stop - start) + whole[stop:],
+        "a cut at a header": whole[:start],
+        "a cut in a header": whole[: start + 100],
+        "no end": whole[:end],
+        "another behind": whole + whole,
+    }[how]
+
+
+@pytest.mark.parametrize(
+    "how", ["a flipped bit", "a hole", "a cut at a header", "a cut in a header", "no end", "another behind"]
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_tar_is_never_read_short(folder: Path, tmp_path: Path, how: str, packed: bool) -> None:
+    content = damage(tar_of(folder, folder.with_suffix(".tar")).read_bytes(), how)
+    path = tmp_path / "harmed.tar"
+    path.write_bytes(gzip.compress(content) if packed else content)
+    with pytest.raises(DamagedDatasetError, match=r"harmed\.tar"):
+        open_pictures(unpack(path, tmp_path / "work") if packed else path)
+
+
+@pytest.mark.parametrize("zeros", [512, 1024, 10_240, 3 << 20])
+def test_a_tar_may_end_with_any_number_of_zeros(folder: Path, tmp_path: Path, zeros: int) -> None:
+    path = tmp_path / "whole.tar"
+    path.write_bytes(damage(tar_of(folder, folder.with_suffix(".tar")).read_bytes(), "no end") + bytes(zeros))
+    assert len(open_pictures(path).names()) == len(NAMES)
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
+def test_damaged_compressed_tars_are_refused(folder: Path, tmp_path: Path, kind: str) -> None:
+    tar = tar_of(folder, folder.with_suffix(f".tar.{kind}"), f"w:{kind}")
+    whole = tar.read_bytes()
+    middle = len(whole) // 2
+    for content in (whole[:middle], whole[:-4], whole[:middle] + bytes(40) + whole[middle + 40 :]):
+        tar.write_bytes(content)
+        with pytest.raises(DamagedDatasetError, match="cannot be unpacked"):
+            unpack(tar, tmp_path / "work")
+
+
 @pytest.mark.parametrize("content", [b"", b"no archive at all" * 100])
 def test_a_file_that_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "set.tar"
@@ -124,21 +173,63 @@ def test_a_damaged_zip_member_is_one_bad_picture(folder: Path) -> None:
 )
 def test_a_label_path_finds_its_picture(tmp_path: Path, wanted: str, found: str | None) -> None:
     names = ["train/1.webp", "train/2.webp", "val/1.webp", "val/3.webp"]
-    assert NameIndex(open_pictures(tmp_path), names).find(wanted) == found
+    assert match_paths(tmp_path, names, [wanted]).get(wanted) == found
 
 
 def test_the_roots_own_name_counts_as_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "train").mkdir()
-    index = NameIndex(open_pictures(tmp_path / "train"), ["1.webp"])
-    assert index.find("train/1.jpg") == "1.webp"
-    assert index.find("val/1.jpg") is None
+    assert match_paths(tmp_path / "train", ["1.webp"], ["train/1.jpg", "val/1.jpg"]) == {"train/1.jpg": "1.webp"}
 
 
 def test_of_two_copies_the_better_fitting_one_is_meant(tmp_path: Path) -> None:
-    index = NameIndex(open_pictures(tmp_path), ["a/train/1.jpg", "b/train/1.jpg", "c/2.jpg", "c/2.png"])
-    assert index.find("b/train/1.jpg") == "b/train/1.jpg"
-    assert index.find("x/train/1.jpg") is None
-    assert index.find("c/2.png") == "c/2.png"
+    names = ["a/train/1.jpg", "b/train/1.jpg", "c/2.jpg", "c/2.png"]
+    assert match_paths(tmp_path, names, ["b/train/1.jpg", "x/train/1.jpg", "c/2.png"]) == {
+        "b/train/1.jpg": "b/train/1.jpg",
+        "c/2.png": "c/2.png",
+    }
+
+
+FACES = [f"faces/{number}" for number in range(4)]
+
+
+def below(folder: str, names: list[str], ending: str = ".png") -> list[str]:
+    return [f"{folder}/{name}{ending}" for name in names]
+
+
+@pytest.mark.parametrize(
+    ("names", "paths", "found"),
+    [
+        # What is missing in one folder is never taken from another that ends alike.
+        (below("a", FACES) + below("b", FACES[:2]), below("b", FACES), below("b", FACES[:2])),
+        (below("a", FACES), below("a", FACES) + below("b", FACES), below("a", FACES)),
+        (below("a", FACES), below("a", FACES[:2]) + below("b", FACES[2:]), below("a", FACES[:2])),
+        (below("a", [*FACES, "more/9"]), below("a", FACES) + below("b", ["more/9"]), below("a", FACES)),
+        (below("a", ["p1/1", "p2/1"]) + below("b", ["p1/1"]), below("b", ["p1/1", "p2/1"]), below("b", ["p1/1"])),
+        ([*below("old", ["2", "3"]), "1.png"], ["1.png", "2.png"], ["1.png"]),
+        (below("a", FACES), below("b", FACES) + below("c", FACES), []),
+        (["1.webp"], ["1.png", "1.jpg"], []),
+        (["1.png"], ["1.png", "1.jpg"], ["1.png"]),
+        # Folders by other names, or added or left out, hold what they held.
+        (below("mine", FACES, ".webp"), below("/home/x/yours", FACES), below("mine", FACES, ".webp")),
+        (
+            below("a", ["train/1"]) + below("b", ["val/1"]),
+            ["train/1.jpg", "val/1.jpg"],
+            ["a/train/1.png", "b/val/1.png"],
+        ),
+        (["p1/1.png", "p2/2.png"], ["1.png", "2.png"], ["p1/1.png", "p2/2.png"]),
+        (FACES, below("/home/x/yours", FACES, ""), FACES),
+    ],
+)  # fmt: skip
+def test_a_missing_picture_is_never_another_one(
+    tmp_path: Path, names: list[str], paths: list[str], found: list[str]
+) -> None:
+    matched = match_paths(tmp_path, names, paths)
+    assert sorted(matched.values()) == sorted(found)
+    assert all(path == name for path, name in matched.items() if path in names)
+
+
+def test_two_spellings_of_one_path_are_the_same_picture(tmp_path: Path) -> None:
+    paths = ["faces/1.png", "faces\\1.png", f"{tmp_path}/faces/1.png"]
+    assert match_paths(tmp_path, ["faces/1.webp"], paths) == dict.fromkeys(paths, "faces/1.webp")
 
 
 def test_picture_endings() -> None:

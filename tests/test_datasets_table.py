@@ -19,7 +19,7 @@ from agelens.datasets.manifest_file import read_manifest, write_manifest
 from agelens.datasets.prepare import PrepareOptions, prepare
 from agelens.datasets.rows import Row
 from agelens.detect import FaceDetector
-from agelens.errors import EmptyDatasetError, UnreadableLabelsError, WrongLayoutError
+from agelens.errors import EmptyDatasetError, MissingPicturesError, UnreadableLabelsError, WrongLayoutError
 from agelens.training.crops import cut_crops
 from dataset_makers import write_pictures
 from faces import as_image, portrait
@@ -155,6 +155,20 @@ c.png,,35,m,train
     manifest = read(tmp_path, text)
     assert manifest.columns.path.tolist() == ["b.png", "c.png"]
     assert dropped(manifest) == {"one of several faces of its picture, without a box": 2, "repeats a row": 1}
+
+
+def test_what_one_folder_lacks_is_missing_though_another_has_it(tmp_path: Path) -> None:
+    write_pictures(tmp_path, [f"a/faces/{number}.png" for number in range(4)])
+    write_pictures(tmp_path, [f"b/faces/{number}.png" for number in range(2)], first_seed=4)
+    text = "path,age\n" + "".join(f"{site}/faces/{number}.png,30\n" for site in "ab" for number in range(4))
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(MissingPicturesError, match="2 of 8"):
+        prepare("table", tmp_path / "t.csv")
+    for root in (None, tmp_path):
+        options = PrepareOptions(root=root)
+        manifest = prepare("table", tmp_path / "t.csv", ImportOptions(max_missing=0.3), options)
+        assert dropped(manifest) == {"picture missing": 2}
+        assert [row.path for row in manifest] == [row.split(",")[0] for row in text.split()[1:7]]
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,18 @@ import pytest
 import torch
 
 from agelens.align import CropGeometry
-from agelens.errors import DamagedModelError, NotFoundError, OutputUnwritableError, TrainingError, UsageError
+from agelens.datasets.manifest_file import read_manifest
+from agelens.errors import (
+    DamagedModelError,
+    NotFoundError,
+    OutputUnwritableError,
+    TrainingError,
+    UnfitModelError,
+    UsageError,
+)
 from agelens.estimate import OnnxEstimator
+from agelens.evaluation.leaks import find_leak_reasons
+from agelens.evaluation.protocol import load_protocol
 from agelens.modelspec import IntervalLevel
 from agelens.training import publish
 from agelens.training.calibrate import Calibration
@@ -174,6 +184,44 @@ def test_calibrating_on_other_faces_uses_all_of_them(finished: Path, tmp_path: P
     spec = export_checkpoint(finished, options, told.append)
     assert any("calibrated on 130 faces" in line for line in told)
     assert spec.levels[-1].gender == "any"
+
+
+def test_the_test_part_of_other_faces_is_left_for_evaluations(finished: Path, tmp_path: Path) -> None:
+    other = make_manifest(tmp_path, 140, test=30)
+    told: list[str] = []
+    options = ExportOptions(output=tmp_path / "c.onnx", calibrate=other, cache=tmp_path / "cache")
+    spec = export_checkpoint(finished, options, told.append)
+    assert any("age: calibrated on 110 faces" in line for line in told)
+    manifest = read_manifest(other)
+    assert spec.recipe["calibrated_on"] == {
+        "name": f"made ({manifest.fingerprint[:12]})",
+        "data": manifest.fingerprint,
+    }
+    for part, reasons in (
+        (
+            "train",
+            [f"the model {spec.name} was calibrated on this manifest, and pictures outside its test part (train)"],
+        ),
+        ("test", []),
+    ):
+        rows = np.flatnonzero(manifest.in_split(part))
+        found = list(find_leak_reasons(spec, manifest, rows, load_protocol("plain")))
+        assert [reason.removesuffix(" are to be evaluated") for reason in found] == reasons
+    named = list(find_leak_reasons(spec, manifest, rows, load_protocol("cross")))
+    assert f"the model {spec.name} was calibrated on made, and cross is zero-shot" in named
+
+
+def test_faces_that_are_all_for_evaluations_calibrate_nothing(finished: Path, tmp_path: Path) -> None:
+    other = make_manifest(tmp_path, 20, test=20)
+    options = ExportOptions(output=tmp_path / "c.onnx", calibrate=other, cache=tmp_path / "cache")
+    with pytest.raises(UnfitModelError, match="its test part is for evaluations"):
+        export_checkpoint(finished, options)
+    assert not (tmp_path / "c.onnx").exists()
+
+
+def test_its_own_validation_part_is_no_foreign_data(finished: Path, data: Path, tmp_path: Path) -> None:
+    options = ExportOptions(output=tmp_path / "c.onnx", calibrate=data, cache=tmp_path / "cache")
+    assert "calibrated_on" not in export_checkpoint(finished, options).recipe
 
 
 def test_calibrating_on_one_label_keeps_what_was_fitted_to_the_other(finished: Path, tmp_path: Path) -> None:

@@ -87,3 +87,27 @@ def test_the_data_sets_inside_are_named(data: Path) -> None:
     assert entry["name"] == f"made: aaf, utkface ({about['fingerprint'][:12]})"
     (own,) = list_data({"data": {**about, "datasets": ["made"]}})
     assert own["name"] == f"made ({about['fingerprint'][:12]})"
+
+
+def test_rows_in_another_order_keep_their_parts(tmp_path: Path) -> None:
+    data = make_manifest(tmp_path, 64)
+    manifest = read_manifest(data)
+    known = dict(zip(manifest.columns.path, manifest.columns.subject, strict=True))
+    first, _, _ = open_it(data)
+    shuffled = manifest.take(np.random.default_rng(1).permutation(64))
+    assert (shuffled.fingerprint, shuffled.order != manifest.order) == (manifest.fingerprint, True)
+    size = data.stat().st_size
+    write_manifest(shuffled, data)
+    assert data.stat().st_size == size
+    second, _, _ = open_it(data)
+    assert set(second.crops.path[second.test]) == set(first.crops.path[first.test])
+    assert second.crops.path.tolist() == shuffled.columns.path.tolist()
+    parts = [{known[path] for path in second.crops.path[rows]} for rows in (second.train, second.val, second.test)]
+    assert [len(first & other) for first, other in zip(parts, parts[1:] + parts[:1], strict=True)] == [0, 0, 0]
+
+
+def test_crops_are_cut_once(tmp_path: Path) -> None:
+    data = make_manifest(tmp_path, 64)
+    for _ in range(2):
+        open_it(data)
+    assert len(list((tmp_path / "output" / "crops").iterdir())) == 1

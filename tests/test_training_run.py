@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from agelens.datasets.manifest_file import read_manifest, write_manifest
 from agelens.errors import (
     DamagedModelError,
     EmptyDatasetError,
@@ -213,6 +214,10 @@ def test_resume_refuses_another_configuration_and_other_data(data: Path, finishe
     other = make_manifest(tmp_path, 40)
     with pytest.raises(TrainingError, match="other data"):
         train(other, tmp_path, resume=True, run=copy)
+    manifest = read_manifest(data)
+    write_manifest(manifest.take(np.arange(64)[::-1]), tmp_path / "turned.jsonl")
+    with pytest.raises(TrainingError, match="the same faces in another order"):
+        train(tmp_path / "turned.jsonl", tmp_path, resume=True, run=copy)
     with pytest.raises(NotFoundError, match="no unfinished training"):
         train(data, tmp_path, resume=True)
 

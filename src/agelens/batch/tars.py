@@ -10,12 +10,13 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath
-from typing import IO, Any, Final, Self, cast
+from typing import IO, Any, Final, cast
 
 from agelens.batch.fetched import Fetched
 from agelens.errors import InputError, UnreadableError
 from agelens.formats import EXTENSIONS, SNIFF_BYTES, sniff
 from agelens.limits import Limits, check_bytes
+from agelens.tarfiles import CheckedHeader
 
 TAR: Final = (".tar",)
 PACKED: Final = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -28,19 +29,6 @@ _UNPACKERS: Final[Sequence[tuple[bytes, Callable[[IO[bytes]], Any]]]] = (
     (b"\xfd7zXZ", lzma.LZMAFile),
 )
 """What compressed files begin with. They may be several, one behind the other; tarfile by itself reads the first."""
-
-
-class _Header(tarfile.TarInfo):
-    """A member's header, of which a damaged one is damage: tarfile by itself takes it for the end of the archive."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        try:
-            return super().frombuf(buf, encoding, errors)
-        except tarfile.HeaderError as error:
-            if bytes(buf).strip(b"\0"):
-                raise tarfile.ReadError(str(error)) from error
-            raise  # the end
 
 
 def is_tar(name: str) -> bool:
@@ -108,7 +96,7 @@ def _members(file: IO[bytes], *, packed: bool) -> Iterator[tuple[tarfile.TarFile
     """The members of an archive, and of those that were written behind it."""
     stream = _unpack(file) if packed else file
     mode: Any = "r|" if packed else "r:"
-    with tarfile.open(fileobj=stream, mode=mode, tarinfo=_Header, ignore_zeros=True) as archive:
+    with tarfile.open(fileobj=stream, mode=mode, tarinfo=CheckedHeader, ignore_zeros=True) as archive:
         while (info := archive.next()) is not None:
             yield archive, info
             cast("Any", archive).members = []  # it would remember all

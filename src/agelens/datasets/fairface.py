@@ -20,7 +20,8 @@ from agelens.datasets.importing import (
 )
 from agelens.datasets.label_table import TextRow, find_column
 from agelens.datasets.labels import Band, known_text, parse_age, parse_gender, parse_mangled_age, write_age
-from agelens.datasets.pictures import NameIndex, Pictures
+from agelens.datasets.matching import match_paths
+from agelens.datasets.pictures import Pictures
 from agelens.datasets.rows import OLDEST_LABEL, Row, Tally
 from agelens.errors import UnreadableLabelsError, WrongLayoutError
 from agelens.groups import NAMED
@@ -50,8 +51,9 @@ def import_fairface(pictures: Pictures, options: ImportOptions) -> Imported:
         "age": find_column(labels[0], ["age"], "age", source),
         "gender": find_column(labels[0], ["gender"], "gender", source),
     }
-    index = NameIndex(pictures, names)
-    found = [(row, index.find(row.get(columns["file"], ""))) for row in labels]
+    files = [row.get(columns["file"], "") for row in labels]
+    places = match_paths(pictures.root, names, files)
+    found = [(row, places.get(file)) for row, file in zip(labels, files, strict=True)]
     if "dataset" in labels[0]:
         # One file for several packs: only the rows of this one count, but then every picture must have its row.
         found = [(row, name) for row, name in found if name is not None]

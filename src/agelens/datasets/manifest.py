@@ -129,6 +129,16 @@ class Manifest:
         digests = sorted(hashlib.sha256(canonical_row(row, with_group=False)).digest() for row in self)
         return hashlib.sha256(b"".join(digests)).hexdigest()
 
+    @cached_property
+    def order(self) -> str:
+        """SHA-256 over which face stands in which row, in hexadecimal: what numbers of rows depend on.
+
+        Unlike the fingerprint it changes with the order, and with nothing else that the rows say.
+        """
+        columns = self.columns
+        faces = [columns.path.tolist(), columns.face.tolist(), columns.box.tolist()]
+        return hashlib.sha256(json.dumps(faces).encode()).hexdigest()
+
     def __len__(self) -> int:
         return len(self.columns.path)
 

@@ -6,19 +6,24 @@ file. A compressed tar has no places to go to; `unpack` writes it into a folder.
 
 from __future__ import annotations
 
+import lzma
 import os
 import shutil
 import tarfile
 import threading
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Generic, Protocol, TypeVar
+from typing import IO, BinaryIO, Final, Generic, Literal, Protocol, TypeVar, cast
 
 from agelens.errors import DamagedDatasetError, NotFoundError, UnreadableError, WrongLayoutError
 from agelens.formats import EXTENSIONS
+from agelens.tarfiles import CheckedHeader, check_end
 
 Handle = TypeVar("Handle", BinaryIO, zipfile.ZipFile)
+_BROKEN_STREAM: Final = (zlib.error, lzma.LZMAError, EOFError, OSError)
+"""What Python raises of compressed bytes that are damaged."""
 
 
 class Pictures(Protocol):
@@ -92,7 +97,7 @@ class TarPictures(_ArchivePictures[BinaryIO]):
     """Files in an uncompressed tar.
 
     Raises:
-        DamagedDatasetError: It is no tar, or it ends too early.
+        DamagedDatasetError: It is no tar, it is damaged, or it ends too early, see `check_end`.
         WrongLayoutError: It is compressed.
     """
 
@@ -100,10 +105,9 @@ class TarPictures(_ArchivePictures[BinaryIO]):
         super().__init__(root)
         self._places: dict[str, tuple[int, int]] = {}
         try:
-            with tarfile.open(root, "r:") as archive:
-                for member in archive:
-                    if member.isfile() and not _is_hidden(member.name):
-                        self._places[_tidy(member.name)] = (member.offset_data, member.size)
+            for member, _ in _members(root, "r:"):
+                if member.isfile() and not _is_hidden(member.name):
+                    self._places[_tidy(member.name)] = (member.offset_data, member.size)
         except tarfile.ReadError as error:
             if _is_compressed(root):
                 raise WrongLayoutError(
@@ -111,9 +115,6 @@ class TarPictures(_ArchivePictures[BinaryIO]):
                     f"into (--work DIR), or unpack it yourself"
                 ) from error
             raise DamagedDatasetError(f"{root} is damaged or no tar: {error}. Copy or download it again") from error
-        end = max((offset + size for offset, size in self._places.values()), default=0)
-        if root.stat().st_size < end:
-            raise DamagedDatasetError(f"{root} ends {end - root.stat().st_size} bytes too early. Copy it again")
 
     def names(self) -> list[str]:
         return sorted(self._places)
@@ -188,12 +189,22 @@ def unpack(archive: Path, folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with tarfile.open(archive, "r:*") as opened:
-            for member in opened:
-                _unpack_member(opened, member, folder)
-    except (tarfile.TarError, EOFError) as error:
+        for member, opened in _members(archive, "r:*"):
+            _unpack_member(opened, member, folder)
+    except (tarfile.TarError, *_BROKEN_STREAM) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the disk, not of what it holds
+            raise
         raise DamagedDatasetError(f"{archive} cannot be unpacked: {error}. Copy or download it again") from error
     return folder
+
+
+def _members(archive: Path, mode: Literal["r:", "r:*"]) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
+    """All members of a tar, and whether it is whole."""
+    with tarfile.open(archive, mode, tarinfo=CheckedHeader) as opened:
+        for member in opened:
+            yield member, opened
+        assert opened.fileobj is not None
+        check_end(cast("IO[bytes]", opened.fileobj), opened.offset)
 
 
 def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
@@ -211,55 +222,6 @@ def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Pa
 def is_picture(name: str) -> bool:
     """Whether a name ends as pictures do."""
     return PurePosixPath(name).suffix.lower() in EXTENSIONS
-
-
-class NameIndex:
-    """Finds the file that a label file's path means.
-
-    Label files are written for other folders, and packs are often re-encoded, so neither the first folders nor the
-    ending need agree. The last folder must: `val/1.jpg` never means `train/1.webp`.
-    """
-
-    def __init__(self, pictures: Pictures, names: list[str]) -> None:
-        # The root's own name counts as a folder, so that a root of `.../train` still matches `train/1.jpg`.
-        self._root = tuple(PurePosixPath(pictures.root.as_posix()).parts)
-        self._by_two: dict[tuple[str, ...], list[str]] = {}
-        self._by_one: dict[tuple[str, ...], list[str]] = {}
-        for name in names:
-            parts = self._parts(name)
-            self._by_two.setdefault(parts[-2:], []).append(name)
-            self._by_one.setdefault(parts[-1:], []).append(name)
-
-    def find(self, path: str) -> str | None:
-        """The name of the file, or None where no file fits, or several fit equally well."""
-        wanted = _stem_parts(path)
-        table = self._by_two if len(wanted) > 1 else self._by_one
-        candidates = table.get(wanted[-2:], [])
-        if len(candidates) < 2:
-            return candidates[0] if candidates else None
-        agreement = [_common_end(self._parts(name), wanted) for name in candidates]
-        best = max(agreement)
-        exact = [name for name, length in zip(candidates, agreement, strict=True) if length == best]
-        if len(exact) > 1:
-            exact = [name for name in exact if PurePosixPath(name).name == PurePosixPath(path.replace("\\", "/")).name]
-        return exact[0] if len(exact) == 1 else None
-
-    def _parts(self, name: str) -> tuple[str, ...]:
-        return self._root + _stem_parts(name)
-
-
-def _stem_parts(path: str) -> tuple[str, ...]:
-    pure = PurePosixPath(path.replace("\\", "/"))
-    return (*pure.parts[:-1], pure.stem if pure.suffix.lower() in EXTENSIONS else pure.name)
-
-
-def _common_end(left: tuple[str, ...], right: tuple[str, ...]) -> int:
-    length = 0
-    for one, other in zip(reversed(left), reversed(right), strict=False):
-        if one != other:
-            break
-        length += 1
-    return length
 
 
 def _walk(folder: Path, prefix: str, seen: set[str]) -> Iterator[str]:

@@ -27,7 +27,8 @@ from agelens.datasets.labels import (
     with_point,
     write_age,
 )
-from agelens.datasets.pictures import FolderPictures, NameIndex, Pictures, is_picture
+from agelens.datasets.matching import match_paths
+from agelens.datasets.pictures import FolderPictures, Pictures, is_picture
 from agelens.datasets.rows import KnownGender, Row, Tally
 from agelens.datasets.table_columns import BOX, find_columns
 from agelens.errors import UnreadableLabelsError, UsageError
@@ -113,7 +114,8 @@ def import_table(pictures: Pictures, options: ImportOptions) -> Imported:
         raise UsageError("a table is needed: agelens prepare table FILE.csv -o OUT")
     table, columns = _read(options.labels, options)
     places = pictures.places if isinstance(pictures, TablePictures) else {}
-    index = NameIndex(pictures, [name for name in pictures.names() if is_picture(name)])
+    names = filter(is_picture, pictures.names())
+    found = match_paths(pictures.root, names, (label[columns["path"]] for label in table), places)
     tally = Tally(rows=len(table))
     rows = []
     for label in table:
@@ -121,7 +123,7 @@ def import_table(pictures: Pictures, options: ImportOptions) -> Imported:
         known = {
             role: label[name] if role in AS_WRITTEN else known_text(label[name]) or "" for role, name in columns.items()
         }
-        path = places.get(file) or index.find(file)
+        path = found.get(file)
         if path is None:
             tally.drop(NO_PICTURE, file)
         elif row := _row(path, known, options, tally):

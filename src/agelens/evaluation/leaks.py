@@ -25,6 +25,8 @@ HELD_OUT_KEY = "held_out"
 """Where a recipe names the fold or the person that was left out of a manifest whose fingerprint it says."""
 SEEN_KEY = "seen"
 """Where a recipe lists the same of weights that were learned on from, and the `name` of the data, or that alone."""
+CALIBRATED_KEY = "calibrated_on"
+"""Where a recipe says `name` and fingerprint of a manifest that the model was calibrated on, its test part left out."""
 
 
 def find_leak_reasons(
@@ -51,17 +53,33 @@ def find_leak_reasons(
         yield f"the model {spec.name} stands for {held_out!r} but was trained with it: it left out {left_out!r}"
     before = spec.recipe.get(SEEN_KEY, [])
     own = {DATA_KEY: spec.recipe.get(DATA_KEY, []), HELD_OUT_KEY: left_out}
-    for seen, whose in [(own, ""), *((entry, "weights that it began with were ") for entry in before)]:
-        yield from _find_seen(spec.name, seen, whose, whole, tested)
+    fitted = [spec.recipe[CALIBRATED_KEY]] if CALIBRATED_KEY in spec.recipe else []
+    named = f"the model {spec.name}"
+    yield from _find_seen(f"{named} was trained", own, whole, tested)
+    for entry in before:
+        yield from _find_seen(f"{named}: weights that it began with were trained", entry, whole, tested)
+    for entry in fitted:
+        yield from _find_seen(f"{named} was calibrated", entry, whole, tested)
+    yield from _find_named(spec, whole, tested, protocol, is_one_of_several=held_out is not None)
+
+
+def _find_named(
+    spec: ModelSpec, whole: Manifest, tested: NDArray[np.int64], protocol: Protocol, *, is_one_of_several: bool
+) -> Iterator[str]:
+    """Whether the data sets of rows are named by what a model has learned from, where none of them may be."""
     names = sorted(set(whole.columns.dataset[tested].tolist()))
-    if protocol.folds is not None and held_out is not None:
+    if protocol.folds is not None and is_one_of_several:
+        before = [entry for entry in spec.recipe.get(SEEN_KEY, []) if whole.fingerprint not in _fingerprints(entry)]
         for name in names:
-            if any(_names(entry, name) and whole.fingerprint not in _fingerprints(entry) for entry in before):
+            if any(_names(entry, name) for entry in before):
                 yield f"the model {spec.name} began with weights that name {name} among their training data"
-    if protocol.unseen or (protocol.folds is not None and held_out is None):
+    if protocol.unseen or (protocol.folds is not None and not is_one_of_several):
+        fitted = spec.recipe.get(CALIBRATED_KEY)
         for name in names:
             if any(_names(entry, name) for entry in spec.training_data):
                 yield f"the model {spec.name} names {name} among its training data, and {protocol.name} is zero-shot"
+            if fitted and _names(fitted, name):
+                yield f"the model {spec.name} was calibrated on {name}, and {protocol.name} is zero-shot"
 
 
 def find_doubts(spec: ModelSpec, whole: Manifest, tested: NDArray[np.int64]) -> Iterator[str]:
@@ -83,30 +101,22 @@ def find_doubts(spec: ModelSpec, whole: Manifest, tested: NDArray[np.int64]) -> 
             )
 
 
-def _find_seen(
-    model: str,
-    seen: Mapping[str, Any],
-    whose: str,
-    whole: Manifest,
-    tested: NDArray[np.int64],
-) -> Iterator[str]:
-    """Whether rows are among those of manifests that were trained on, each as a sentence.
+def _find_seen(said: str, seen: Mapping[str, Any], whole: Manifest, tested: NDArray[np.int64]) -> Iterator[str]:
+    """Whether rows are among those of manifests that were learned from, each as a sentence.
 
     Args:
-        model: Its name.
+        said: How the sentence begins, up to "trained" or "calibrated".
         seen: Fingerprints under `DATA_KEY`, what was held out of them under `HELD_OUT_KEY`.
-        whose: What stands before "trained".
         whole: See `find_leak_reasons`, as for what follows.
         tested: Likewise.
     """
     fingerprints, left_out = _fingerprints(seen), str(seen.get(HELD_OUT_KEY, ""))
-    said = f"the model {model}: {whose}" if whose else f"the model {model} was "
     if whole.take(tested).fingerprint in fingerprints:
-        yield f"{said}trained on these very pictures"
+        yield f"{said} on these very pictures"
     elif whole.fingerprint in fingerprints and find_used(whole, left_out)[tested].any():
         splits = ", ".join(sorted({str(split) for split in whole.columns.split[tested]}))
         kept = f"what it left out ({left_out!r})" if left_out else "its test part"
-        yield f"{said}trained on this manifest, and pictures outside {kept} ({splits}) are to be evaluated"
+        yield f"{said} on this manifest, and pictures outside {kept} ({splits}) are to be evaluated"
 
 
 def _fingerprints(seen: Mapping[str, Any]) -> set[str]:

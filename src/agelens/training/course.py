@@ -238,8 +238,8 @@ class Training:
         Raises:
             TrainingError: It is of another configuration or other data.
         """
-        fingerprint = self.material.about["fingerprint"]
-        refuse_another(checkpoint.facts, self.config, self.task, fingerprint, self.team.world, str(self.folder.path))
+        data, name = self.material.about, str(self.folder.path)
+        refuse_another(checkpoint.facts, self.config, self.task, data, self.team.world, name)
         self.learner.restore(checkpoint.tensors)
         self.course = Course(**checkpoint.facts["course"])
         self.begun = checkpoint.facts["about"].get("begun", {})

@@ -125,6 +125,7 @@ def cut_material(
         "file": str(source.file.absolute()),
         "kind": manifest.kind,
         "fingerprint": source.fingerprint,
+        "order": manifest.order,
         "held_out": str(config.data.test_fold) if config.data.test_fold >= 0 else "",
         "leaky": manifest.leaky,
         "faces": len(crops),
@@ -271,7 +272,8 @@ def _open_crops(
     has_room = config.network.name == "levi-hassner"
     wider = 1.0 if has_room else WIDENING
     on_disk = geometry if has_room else geometry.widen(wider, round(geometry.size * wider))
-    facts = [source.fingerprint, source.file.stat().st_size, config.data.crop, on_disk.to_dict()]
+    # Faces are known by the numbers of their rows, so rows in another order want crops of their own.
+    facts = [source.fingerprint, source.manifest.order, config.data.crop, on_disk.to_dict()]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     folder = (Path(config.data.crops_dir) if config.data.crops_dir else Path(config.data.output_dir) / "crops") / key
     if team.leads and not (folder / "crops.json").is_file():

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from agelens.training.card import write_card
 from agelens.training.config_file import lower_keys, make_config
 from agelens.training.export import export_onnx
 from agelens.training.foreign import Weights, read_weights
-from agelens.training.heritage import find_decode, list_data, settle_licence
+from agelens.training.heritage import find_decode, list_data, name_data, settle_licence
 from agelens.training.intervals import COVERAGE
 from agelens.training.judge import predict_crops
 from agelens.training.listeners import Listeners, ignore
@@ -57,7 +57,7 @@ class ExportOptions:
         output: The `.onnx` to write; its card goes beside it as `.md`.
         name: What the model is called; by default the file's name without its ending.
         int8: Whether weights and activations become 8-bit integers.
-        calibrate: Faces to calibrate on (a manifest or an `.h5`), and to measure `int8` on.
+        calibrate: Faces to calibrate on (a manifest or an `.h5`), and to measure `int8` on; its test part is left out.
         licence: Of the weights; terms that they carry on stand before it. None: it isn't stated.
         cache: Where cut faces are kept.
     """
@@ -95,13 +95,18 @@ def export_checkpoint(checkpoint: Path, options: ExportOptions, tell: Callable[[
     network, about = network_of(weights), weights.about
     silence(network, about["task"])
     faces = _open_faces(weights, options, tell) if options.calibrate or options.int8 else None
-    calibration = read_calibration(about)
+    calibration, fitted_on = read_calibration(about), None
     if faces is not None and options.calibrate:
-        for line in Labelled.count(*faces).describe(about["task"], calibration):
+        for line in Labelled.count(faces.lessons, faces.rows).describe(about["task"], calibration):
             tell(f"{options.calibrate}: {line}")
-        calibration = fit_calibration(network, about["task"], *faces, find_decode(about), before=calibration)
+        calibration = fit_calibration(
+            network, about["task"], faces.lessons, faces.rows, find_decode(about), before=calibration
+        )
+        fitted_on = faces.foreign
     few = warn_of_few(calibration, about["task"])
     spec = describe(weights, calibration, options)
+    if fitted_on is not None:
+        spec = replace(spec, recipe=spec.recipe | {"calibrated_on": fitted_on})
     spec = replace(spec, notes=spec.notes + few)
     model = export_onnx(network, calibration, spec)
     difference = check_parity(model, network, calibration)
@@ -110,8 +115,8 @@ def export_checkpoint(checkpoint: Path, options: ExportOptions, tell: Callable[[
         tell(f"WARNING: {line} Give more with --calibrate FILE.")
     if options.int8:
         assert faces is not None
-        model, spec = _make_int8(model, spec, *faces)
-        tell(f"int8, measured on {len(faces[1]):,} faces: {spec.metrics['int8']}")
+        model, spec = _make_int8(model, spec, faces.lessons, faces.rows)
+        tell(f"int8, measured on {len(faces.rows):,} faces: {spec.metrics['int8']}")
     write_whole(options.output, model)
     card = write_card(spec, hashlib.sha256(model).hexdigest(), len(model))
     write_whole(options.output.with_suffix(".md"), card.encode())
@@ -210,10 +215,23 @@ def _make_int8(model: bytes, spec: ModelSpec, lessons: Lessons, rows: NDArray[np
     return quantise(model, spec, lessons, rows), spec
 
 
-def _open_faces(
-    weights: Weights, options: ExportOptions, tell: Callable[[str], None]
-) -> tuple[Lessons, NDArray[np.int64]]:
-    """Faces that the network has not learned from: the validation part of its own data, or all of other data."""
+class _Faces(NamedTuple):
+    """Faces to calibrate on and to measure `int8` on.
+
+    Attributes:
+        lessons: Hold them.
+        rows: Which.
+        foreign: Name and fingerprint of their data, by which an evaluation knows that the model has been fitted to it;
+            None where it is the network's own.
+    """
+
+    lessons: Lessons
+    rows: NDArray[np.int64]
+    foreign: dict[str, str] | None
+
+
+def _open_faces(weights: Weights, options: ExportOptions, tell: Callable[[str], None]) -> _Faces:
+    """Faces that the network has not learned from: the validation part of its own data, or other data but its test."""
     about = weights.about
     data = about.get("data", {})
     file = options.calibrate or Path(data.get("file", "the training data"))
@@ -226,10 +244,13 @@ def _open_faces(
     if is_own:
         source = replace(source, manifest=draw_validation(source.manifest, config, tell))
     material = cut_material(config, about["task"], source, CropGeometry(**about["crop"]), Team(), Listeners(tell))
-    rows = material.val if is_own else np.arange(len(material.crops))
+    is_test = source.manifest.columns.split[material.crops.row] == "test"
+    rows = material.val if is_own else np.flatnonzero(~is_test)
     if not len(rows):
-        raise UnfitModelError(f"{file} holds no face to measure {about['task']} on")
-    return make_lessons(config, material, network_of(weights)), rows
+        kept = "; its test part is for evaluations: prepare it with other splits" if is_test.any() else ""
+        raise UnfitModelError(f"{file} holds no face to measure {about['task']} on{kept}")
+    foreign = None if is_own else {"name": name_data(material.about), "data": source.fingerprint}
+    return _Faces(make_lessons(config, material, network_of(weights)), rows, foreign)
 
 
 def _rounded(values: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ FREE: Final = (*PLACES, "GPU.", "HYPERPARAMETERS.SAVE_EVERY")
 
 
 def refuse_another(
-    facts: Mapping[str, Any], config: Config, task: str, fingerprint: str, world: int, name: str
+    facts: Mapping[str, Any], config: Config, task: str, data: Mapping[str, Any], world: int, name: str
 ) -> None:
     """Refuses a checkpoint of anything but this training.
 
@@ -29,7 +29,7 @@ def refuse_another(
         facts: Of the checkpoint.
         config: What is asked for.
         task: Likewise.
-        fingerprint: Of the data.
+        data: What is said of the data, see `Material.about`.
         world: Processes that take part.
         name: What messages call the run.
 
@@ -44,8 +44,14 @@ def refuse_another(
             f"{name} is a training with other settings ({', '.join(changed)} differ); give the ones it began with, or"
             " begin a new one without --resume"
         )
-    if facts["about"]["data"]["fingerprint"] != fingerprint:
+    before = facts["about"]["data"]
+    if before["fingerprint"] != data["fingerprint"]:
         raise TrainingError(f"{name} was trained on other data; give the file it began with")
+    if before.get("order", data["order"]) != data["order"]:
+        raise TrainingError(
+            f"{name} was trained on the same faces in another order, and would go on differently; give the file it"
+            " began with"
+        )
     if facts["world"] != world:
         raise TrainingError(f"{name} was trained by {facts['world']} processes, and now there are {world}")
 

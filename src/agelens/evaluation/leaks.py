@@ -53,13 +53,11 @@ def find_leak_reasons(
         yield f"the model {spec.name} stands for {held_out!r} but was trained with it: it left out {left_out!r}"
     before = spec.recipe.get(SEEN_KEY, [])
     own = {DATA_KEY: spec.recipe.get(DATA_KEY, []), HELD_OUT_KEY: left_out}
-    fitted = [spec.recipe[CALIBRATED_KEY]] if CALIBRATED_KEY in spec.recipe else []
+    fitted = spec.recipe.get(CALIBRATED_KEY, {})
     named = f"the model {spec.name}"
-    yield from _find_seen(f"{named} was trained", own, whole, tested)
-    for entry in before:
-        yield from _find_seen(f"{named}: weights that it began with were trained", entry, whole, tested)
-    for entry in fitted:
-        yield from _find_seen(f"{named} was calibrated", entry, whole, tested)
+    started = [(entry, f"{named}: weights that it began with were trained") for entry in before]
+    for seen, said in [(own, f"{named} was trained"), *started, (fitted, f"{named} was calibrated")]:
+        yield from _find_seen(said, seen, whole, tested)
     names = sorted(set(whole.columns.dataset[tested].tolist()))
     if protocol.folds is not None and held_out is not None:
         for name in names:
@@ -67,10 +65,16 @@ def find_leak_reasons(
                 yield f"the model {spec.name} began with weights that name {name} among their training data"
     if protocol.unseen or (protocol.folds is not None and held_out is None):
         for name in names:
-            if any(_names(entry, name) for entry in spec.training_data):
-                yield f"the model {spec.name} names {name} among its training data, and {protocol.name} is zero-shot"
-            if any(_names(entry, name) for entry in fitted):
-                yield f"the model {spec.name} was calibrated on {name}, and {protocol.name} is zero-shot"
+            for how in _find_named(spec, name):
+                yield f"{named} {how}, and {protocol.name} is zero-shot"
+
+
+def _find_named(spec: ModelSpec, name: str) -> Iterator[str]:
+    """How a model says that it knows a data set, as the end of a sentence."""
+    if any(_names(entry, name) for entry in spec.training_data):
+        yield f"names {name} among its training data"
+    if _names(spec.recipe.get(CALIBRATED_KEY, {}), name):
+        yield f"was calibrated on {name}"
 
 
 def _find_seen(said: str, seen: Mapping[str, Any], whole: Manifest, tested: NDArray[np.int64]) -> Iterator[str]:

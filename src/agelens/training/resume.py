@@ -41,8 +41,8 @@ def refuse_another(
     changed = differing(facts["about"]["config"], config, FREE)
     if changed:
         raise TrainingError(
-            f"{name} is a training with other settings ({', '.join(changed)} differ); give the ones it began with, or"
-            " begin a new one without --resume"
+            f"{name} is a training with other settings ({', '.join(changed)} differ); give the ones it began with,"
+            " name another run with --run, or begin a new one without --resume"
         )
     before = facts["about"]["data"]
     if before["fingerprint"] != data["fingerprint"]:

@@ -212,6 +212,8 @@ def test_resume_refuses_another_configuration_and_other_data(data: Path, finishe
     shutil.copytree(finished, copy)
     with pytest.raises(TrainingError, match=r"HYPERPARAMETERS\.EPOCHS differ"):
         train(data, tmp_path, settings={"hyperparameters": {"epochs": 3}}, resume=True, run=copy)
+    with pytest.raises(TrainingError, match=r"GPU\.BF16 differ"):
+        train(data, tmp_path, settings={"gpu": {"bf16": True}}, resume=True, run=copy)
     with pytest.raises(TrainingError, match="trains both, not age"):
         train(data, tmp_path, "age", resume=True, run=copy)
     other = make_manifest(tmp_path, 40)

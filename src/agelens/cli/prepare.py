@@ -136,7 +136,7 @@ _OPTIONS = {
         ("table",),
     ),
     "gender_code": _Option(
-        Annotated[list[str] | None, typer.Option(metavar="CODE=GENDER", help="What a number means: 0=male.")],
+        Annotated[list[str] | None, typer.Option(metavar="CODE=GENDER", help="What a number or word means: 0=male.")],
         None,
         ("table",),
     ),

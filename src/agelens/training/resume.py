@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 PLACES: Final = ("DATA.OUTPUT_DIR", "DATA.CROPS_DIR", "DATA.FILE", "DATA.DATA_DIR")
 """Settings that say where something lies: it may have moved."""
-FREE: Final = (*PLACES, "GPU.", "HYPERPARAMETERS.SAVE_EVERY")
-"""Settings, and beginnings of them, that change nothing of what is learned."""
+DEVICES: Final = ("GPU.STATUS", "GPU.DEVICES", "GPU.PARALLEL", "GPU.THREADS")
+FREE: Final = (*PLACES, *DEVICES, "HYPERPARAMETERS.SAVE_EVERY")
+"""Settings that change nothing of what is learned. GPU.BF16 is none of them: it rounds otherwise."""
 
 
 def refuse_another(

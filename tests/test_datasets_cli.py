@@ -178,3 +178,23 @@ def test_inspect_lists_conflicts_with_their_labels(tmp_path: Path) -> None:
     conflict = json.loads((tmp_path / "look" / "conflicts.jsonl").read_text())
     assert conflict["years_apart"] == 20
     assert {picture["path"]: picture["age"] for picture in conflict["pictures"]} == {"30/a.png": "30", "50/b.png": "50"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--seed", -1),
+        ("--val", "nan"),
+        ("--test", "nan"),
+        ("--val", "inf"),
+        ("--test", -0.1),
+        ("--max-missing", "nan"),
+        ("--drop-conflicts", "nan"),
+        ("--size", 0),
+    ],
+)
+def test_numbers_out_of_bounds_are_wrong_usage(tmp_path: Path, options: tuple[str, object]) -> None:
+    write_pictures(tmp_path / "30", ["a.png", "b.png"])
+    result = run("folder", tmp_path, "-o", tmp_path / "m.jsonl", *options)
+    assert result.exit_code == 2, result.output
+    assert not (tmp_path / "m.jsonl").exists()

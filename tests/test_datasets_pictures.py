@@ -6,6 +6,7 @@ import gzip
 import io
 import pickle
 import tarfile
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,8 +14,9 @@ import pytest
 
 from agelens.datasets.matching import match_paths
 from agelens.datasets.pictures import Pictures, is_picture, open_pictures, unpack
+from agelens.datasets.prepare import PrepareOptions, prepare
 from agelens.errors import DamagedDatasetError, NotFoundError, UnreadableError, WrongLayoutError
-from dataset_makers import tar_of, write_pictures, zip_of
+from dataset_makers import encoded, tar_of, write_pictures, zip_of
 
 NAMES = ["train/1.jpg", "train/2.jpg", "val/1.jpg", "val/sub folder/ä 3.png"]
 
@@ -157,6 +159,32 @@ def test_a_damaged_zip_member_is_one_bad_picture(folder: Path) -> None:
     assert pictures.read("set/val/1.jpg") == (folder / "val/1.jpg").read_bytes()
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("harm", ["damaged", "encrypted", "unknown method"])
+def test_what_a_zip_cannot_give_is_a_bad_picture(tmp_path: Path, method: int, harm: str) -> None:
+    path = tmp_path / "set.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for number in range(3):
+            archive.writestr(f"{number}.png", encoded(number))
+    content = bytearray(path.read_bytes())
+    header, entry = content.find(b"PK\x03\x04"), content.find(b"PK\x01\x02")
+    if harm == "damaged":
+        content[header + 40 : header + 90] = b"\xff" * 50
+    elif harm == "encrypted":
+        content[header + 6] |= 1
+        content[entry + 8] |= 1
+    else:
+        content[header + 8], content[entry + 10] = 77, 77
+    path.write_bytes(content)
+    with pytest.raises(UnreadableError, match=r"'0\.png' in .*(is damaged|cannot be unpacked)"):
+        open_pictures(path).read("0.png")
+    table = tmp_path / "t.csv"
+    table.write_text("path,age\n" + "".join(f"{number}.png,30\n" for number in range(3)))
+    manifest = prepare("table", table, options=PrepareOptions(root=path))
+    assert manifest.columns.path.tolist() == ["1.png", "2.png"]
+    assert manifest.provenance["report"]["dropped"] == {"picture unreadable (unreadable)": 1}
+
+
 @pytest.mark.parametrize(
     ("wanted", "found"),
     [
@@ -210,11 +238,7 @@ def below(folder: str, names: list[str], ending: str = ".png") -> list[str]:
         (["1.png"], ["1.png", "1.jpg"], ["1.png"]),
         # Folders by other names, or added or left out, hold what they held.
         (below("mine", FACES, ".webp"), below("/home/x/yours", FACES), below("mine", FACES, ".webp")),
-        (
-            below("a", ["train/1"]) + below("b", ["val/1"]),
-            ["train/1.jpg", "val/1.jpg"],
-            ["a/train/1.png", "b/val/1.png"],
-        ),
+        (["a/train/1.webp", "b/val/1.webp"], ["train/1.jpg", "val/1.jpg"], ["a/train/1.webp", "b/val/1.webp"]),
         (["p1/1.png", "p2/2.png"], ["1.png", "2.png"], ["p1/1.png", "p2/2.png"]),
         (FACES, below("/home/x/yours", FACES, ""), FACES),
     ],

@@ -75,6 +75,20 @@ def test_minus_one_may_be_the_code_of_a_gender(tmp_path: Path) -> None:
         read(tmp_path, "path,sex\na.png,-1\nb.png,1.0\n")
 
 
+def test_words_that_are_no_known_genders_are_named(tmp_path: Path) -> None:
+    text = "path,sex,age\na.png,weiblich,30\nb.png,F.,30\nc.png,,30\nd.png,u,30\ne.png,m,30\nf.png,weiblich,\n"
+    report = read(tmp_path, text).provenance["report"]
+    unknown = "gender: 'weiblich' not understood (--gender-code weiblich=female or =male says it)"
+    assert report["unlabelled"] == {
+        unknown: 1,
+        "gender: 'F.' not understood (--gender-code F.=female or =male says it)": 1,
+        "gender: not given": 2,
+    }
+    assert report["dropped"] == {unknown: 1}
+    manifest = read(tmp_path, text, gender_codes={"weiblich": "female", "F.": "female"})
+    assert [row.gender for row in manifest] == ["female", "female", None, None, "male", "female"]
+
+
 def test_folds_as_data_frames_write_them(tmp_path: Path) -> None:
     text = "path,age,fold\na.png,30,0.0\nb.png,30,1.0\nc.png,30,\nd.png,30,2\ne.png,30,1.5\nf.png,30,100000\n"
     manifest = read(tmp_path, text)

@@ -16,7 +16,9 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+from agelens.cli.app import make_app
 from agelens.datasets.manifest_file import read_manifest, write_manifest
 from agelens.errors import (
     DamagedModelError,
@@ -27,10 +29,11 @@ from agelens.errors import (
     UnfitModelError,
     UsageError,
 )
-from agelens.training import course
-from agelens.training.run_folder import create_run_folder
+from agelens.training import course, material
+from agelens.training.config_file import make_config, merge
+from agelens.training.run_folder import create_run_folder, find_unfinished
 from command import environment, run, start
-from training_makers import make_manifest, make_original_h5, train
+from training_makers import SETTINGS, make_manifest, make_original_h5, train
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +212,8 @@ def test_resume_refuses_another_configuration_and_other_data(data: Path, finishe
     shutil.copytree(finished, copy)
     with pytest.raises(TrainingError, match=r"HYPERPARAMETERS\.EPOCHS differ"):
         train(data, tmp_path, settings={"hyperparameters": {"epochs": 3}}, resume=True, run=copy)
+    with pytest.raises(TrainingError, match=r"GPU\.BF16 differ"):
+        train(data, tmp_path, settings={"gpu": {"bf16": True}}, resume=True, run=copy)
     with pytest.raises(TrainingError, match="trains both, not age"):
         train(data, tmp_path, "age", resume=True, run=copy)
     other = make_manifest(tmp_path, 40)
@@ -353,3 +358,41 @@ def test_mistakes_on_the_command_line(data: Path, tmp_path: Path) -> None:
     wrong = run("train", "--size", "huge", "--data", data)
     assert wrong.returncode == 2
     assert "NETWORK.SIZE knows no 'huge'" in wrong.stderr
+
+
+def test_interrupted_before_it_began_it_says_that_it_begins_again(data: Path, tmp_path: Path, monkeypatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(material, "cut_crops", interrupt)
+    words = ["--data", str(data), "-o", str(tmp_path / "out"), *options()]
+    done = CliRunner().invoke(make_app("train"), ["train", *words])
+    assert (done.exit_code, "the same command begins again" in done.stderr) == (130, True)
+    assert "--resume" not in done.stderr
+    done = CliRunner().invoke(make_app("train"), ["train", *words, "--resume"])
+    assert done.exit_code == 1
+    assert "leave --resume out to begin one" in done.stderr
+
+
+def test_of_two_that_were_cut_off_the_one_with_these_settings_goes_on(data: Path, tmp_path: Path, monkeypatch) -> None:
+    learn = course.Learner.learn
+
+    def cut(self, batch, step):
+        if step == 4:
+            raise KeyboardInterrupt
+        return learn(self, batch, step)
+
+    monkeypatch.setattr(course.Learner, "learn", cut)
+    settings = [{"hyperparameters": {"save_every": 2, "optimizer": {"lr": lr}}} for lr in (0.003, 0.002)]
+    for changes in settings:
+        with pytest.raises(KeyboardInterrupt):
+            train(data, tmp_path, settings=changes)
+    for changes, name in zip(settings, ("16_output_0", "16_output_0_2"), strict=True):
+        config = make_config(merge(SETTINGS, {"data": {"file": str(data)}}, changes))
+        assert find_unfinished(tmp_path, "both", config).name == name
+    with pytest.raises(TrainingError, match=r"16_output_0_2 .*HYPERPARAMETERS\.EPOCHS differ.*--run"):
+        train(data, tmp_path, settings={"hyperparameters": {"epochs": 9}}, resume=True)
+    monkeypatch.setattr(course.Learner, "learn", learn)
+    folder, told = train(data, tmp_path, settings=settings[0], resume=True)
+    assert folder.name == "16_output_0"
+    assert f"going on at step 4 of 6 in {folder}" in told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -83,7 +84,7 @@ _OPTIONS = {
     "resplit": _Option(
         Annotated[bool, typer.Option("--resplit", help="Draw from all rows, not only from the set's train.")], False
     ),
-    "seed": _Option(Annotated[int, typer.Option(help="Seed of the draw.")], 0),
+    "seed": _Option(Annotated[int, typer.Option(min=0, help="Seed of the draw.")], 0),
     "allow_leak": _Option(
         Annotated[bool, typer.Option("--allow-leak", help="Go on with leaking splits; every result will say so.")],
         False,
@@ -101,7 +102,7 @@ _OPTIONS = {
     "work": _Option(
         Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to unpack a compressed archive into.")]
     ),
-    "size": _Option(Annotated[int, typer.Option(help=".h5: side of the pictures in pixels.")], 227),
+    "size": _Option(Annotated[int, typer.Option(min=1, help=".h5: side of the pictures in pixels.")], 227),
     "workers": _Option(
         Annotated[int | None, typer.Option(min=1, help="Threads that decode; all processors by default.")]
     ),
@@ -135,7 +136,7 @@ _OPTIONS = {
         ("table",),
     ),
     "gender_code": _Option(
-        Annotated[list[str] | None, typer.Option(metavar="CODE=GENDER", help="What a number means: 0=male.")],
+        Annotated[list[str] | None, typer.Option(metavar="CODE=GENDER", help="What a number or word means: 0=male.")],
         None,
         ("table",),
     ),
@@ -161,6 +162,9 @@ def _prepare(kind: str, chosen: dict[str, Any]) -> None:
     from agelens.datasets.prepare import PrepareOptions, parse_shares
     from agelens.outfile import Target
 
+    for name, value in chosen.items():
+        if isinstance(value, float) and math.isnan(value):
+            raise UsageError(f"--{name.replace('_', '-')} takes a number, got {value}")
     chosen["columns"] = _pairs(chosen.pop("column", None), "--column")
     chosen["gender_codes"] = _genders(chosen.pop("gender_code", None))
     chosen["shares"] = parse_shares(chosen.pop("val"), chosen.pop("test"))

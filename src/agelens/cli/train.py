@@ -91,7 +91,10 @@ _OPTIONS: Final[dict[str, tuple[object, object]]] = {
         ],
         None,
     ),
-    "resume": (Annotated[bool, typer.Option("--resume", help="Go on with the newest unfinished run.")], False),
+    "resume": (
+        Annotated[bool, typer.Option("--resume", help="Go on with the newest unfinished run of these settings.")],
+        False,
+    ),
     "run": (Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with this run.")], None),
     "allow_leak": (
         Annotated[bool, typer.Option("--allow-leak", help="Train although the splits leak; every result will say so.")],
@@ -159,21 +162,27 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _train(config: Config, chosen: dict[str, Any]) -> None:
+    from agelens.training.checkpoint import has_checkpoint
     from agelens.training.course import run_training
     from agelens.training.listeners import Listeners
 
     ticker = Ticker(quiet=chosen["quiet"])
-    listeners = Listeners(ticker.tell, ticker.step, ticker.cutting)
+    begun: list[Path] = []
+    listeners = Listeners(ticker.tell, ticker.step, ticker.cutting, begun.append)
     resume = chosen["resume"] or chosen["run"] is not None
+    leads = int(os.environ.get("RANK", "0")) == 0
     try:
         folder = run_training(config, chosen["task"].value, resume=resume, run=chosen["run"], listeners=listeners)
     except KeyboardInterrupt:
         ticker.close()
-        tell("agelens train: interrupted; go on with the same command and --resume")
+        if leads:
+            is_begun = resume or any(has_checkpoint(folder / "last") for folder in begun)
+            how = "go on with the same command and --resume" if is_begun else "the same command begins again"
+            tell(f"agelens train: interrupted; {how}")
         raise typer.Exit(INTERRUPTED) from None
     finally:
         ticker.close()
-    if int(os.environ.get("RANK", "0")) == 0:
+    if leads:
         typer.echo(str(folder))
 
 

@@ -26,7 +26,7 @@ class ImportOptions:
         frontal: Adience: only the rows of the frontal lists.
         age: APPA-REAL: whether the age is the mean of many guesses or the age on the document.
         columns: Table: which column holds what, e.g. `{"age": "Alter"}`.
-        gender_codes: Table: what numbers in the gender column mean, e.g. `{"0": "female", "1": "male"}`.
+        gender_codes: Table: what numbers and words in the gender column mean, e.g. `{"0": "female", "1": "male"}`.
         min_face_score: IMDB-WIKI: the least score of the face detector.
         max_missing: The largest share of labelled pictures that may be absent.
     """

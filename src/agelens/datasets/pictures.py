@@ -158,7 +158,10 @@ class ZipPictures(_ArchivePictures[zipfile.ZipFile]):
         try:
             with self._lock:
                 return self._opened().read(self._members[name])
-        except zipfile.BadZipFile as error:
+        # Encrypted, or packed in a way that Python does not know.
+        except (RuntimeError, NotImplementedError) as error:
+            raise UnreadableError(f"{name!r} in {self.root} cannot be unpacked: {error}") from error
+        except (zipfile.BadZipFile, *_BROKEN_STREAM) as error:
             raise UnreadableError(f"{name!r} in {self.root} is damaged: {error}") from error
 
     def _open(self) -> zipfile.ZipFile:

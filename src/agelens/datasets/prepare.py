@@ -190,9 +190,9 @@ def parse_shares(val: float, test: float) -> dict[str, float]:
     """Shares of train, val and test from those of the latter two; empty where both are 0.
 
     Raises:
-        UsageError: They leave nothing to train on, or are negative.
+        UsageError: They leave nothing to train on, are negative, or are no numbers.
     """
-    if val < 0 or test < 0 or val + test >= 1:
+    if not (val >= 0 and test >= 0 and val + test < 1):
         raise UsageError(f"the shares for val ({val:g}) and test ({test:g}) must leave some for train")
     return {"train": 1 - val - test, "val": val, "test": test} if val or test else {}
 

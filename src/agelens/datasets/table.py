@@ -3,14 +3,15 @@
 Columns are found by name (`path`/`file`/`image`, `age` or `age_low` and `age_high`, `gender`/`sex`,
 `subject`/`identity`/`person`, `race`, `split`, `fold`, `dataset`, `face`, `box_x` to `box_height` or `x`, `y`, `width`,
 `height`), or named (`--column age=Alter`). Only the path is needed, and one of age and gender. Genders are words or
-letters; what numbers mean differs from set to set, so it must be said (`--gender-code 0=male`). A row without a box is
-about the face in the middle of its picture.
+letters; what numbers mean differs from set to set, so it must be said (`--gender-code 0=male`), and so must words of
+other languages (`--gender-code weiblich=female`). A row without a box is about the face in the middle of its picture.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from agelens.errors import UnreadableLabelsError, UsageError
 
 BOXLESS = "its box is not x, y, width, height in pixels"
 AGELESS = "age unreadable or impossible"
+NO_GENDER = "gender: not given"
 FOLDLESS = "its fold is not a whole number"
 HIGHEST_FOLD = 32767
 AS_WRITTEN = ("path", "gender", "box_x", "box_y")
@@ -135,15 +137,18 @@ def _row(path: str, known: dict[str, str], options: ImportOptions, tally: Tally)
     band, repair = _age(known)
     box, fold = _box(known), parse_whole(known.get("fold", ""))
     gender = _gender(known.get("gender", ""), options)
-    wrong = _fault(known, band, box, fold) or ("" if band or gender else "neither age nor gender")
+    ungendered = "" if gender else _why_no_gender(known.get("gender", ""))
+    wrong = _fault(known, band, box, fold)
+    if not (wrong or band or gender):
+        wrong = "neither age nor gender" if ungendered == NO_GENDER else ungendered
     if wrong:
         tally.drop(wrong, path)
         return None
     if repair:
         tally.remap(repair, path)
-    for task, label in (("age", band), ("gender", gender)):
-        if label is None:
-            tally.leave_unlabelled(f"{task}: not given", path)
+    for lacking in ("" if band else "age: not given", ungendered):
+        if lacking:
+            tally.leave_unlabelled(lacking, path)
     texts: dict[str, Any] = {role: known.get(role) or None for role in ("subject", "race", "face")}
     return Row(
         dataset=known.get("dataset") or "table",
@@ -189,6 +194,13 @@ def _box(known: dict[str, str]) -> Place | None:
     # Numbers up to 1 would be shares of the picture's sides.
     whole = math.isfinite(x + y + width + height) and min(width, height) > 0 and max(width, height) > 1
     return (x, y, width, height) if whole else None
+
+
+def _why_no_gender(text: str) -> str:
+    """Why a text gives no gender, and what to do about it."""
+    if known_text(text) is None:
+        return NO_GENDER
+    return f"gender: {text!r} not understood (--gender-code {shlex.quote(f'{text}=female')} or =male says it)"
 
 
 def _gender(text: str, options: ImportOptions) -> KnownGender | None:

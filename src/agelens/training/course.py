@@ -95,7 +95,7 @@ def run_training(
         config: How, and on what.
         task: "age", "gender" or "both".
         resume: Go on with a training that was cut off, exactly as if it had not been.
-        run: Which one to go on with; by default the newest unfinished one of the task.
+        run: Which one to go on with; by default the newest unfinished one of the task with these settings.
         listeners: Who is told of the progress.
 
     Raises:
@@ -127,6 +127,7 @@ def run_training(
         folder = RunFolder(
             unfinished or _create_folder(config, task, gpus, team), task, config.hyperparameters.batch_size, gpus
         )
+        listeners.begun(folder.path)
         training = Training(config, material, folder, team, listeners, origin)
         for line in noted:
             training.log(line)
@@ -147,7 +148,7 @@ def run_training(
 
 def _find_unfinished(config: Config, task: str, team: Team, run: Path | None) -> Path:
     """The run to go on with; the first process looks, so that all take the same one."""
-    found = str(run or find_unfinished(Path(config.data.output_dir), task)) if team.leads else ""
+    found = str(run or find_unfinished(Path(config.data.output_dir), task, config)) if team.leads else ""
     return Path(team.tell(found))
 
 

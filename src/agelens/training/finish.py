@@ -11,6 +11,7 @@ from agelens.training.build import network_of
 from agelens.training.calibrate import Calibration
 from agelens.training.calibration import Labelled, fit_calibration
 from agelens.training.config_file import to_values
+from agelens.training.figures import ask_network, measure_answers
 from agelens.training.foreign import read_weights
 from agelens.training.heritage import find_decode
 from agelens.training.judge import measure_rows
@@ -33,6 +34,11 @@ def finish_run(training: Training, devices: dict[str, Any]) -> None:
     network = network_of(weights).to(training.team.device)
     decode = find_decode(training.about)
     calibration = fit_calibration(network, training.task, training.lessons, material.val, decode)
+    # The figures are those of the file that comes of it: calibrated, and years told as it tells them.
+    for figures, rows in ((valid, material.val), (test, material.test)):
+        if len(rows):
+            answers = ask_network(network, calibration, training.lessons, rows)
+            figures |= measure_answers(answers, decode, training.task, training.lessons, rows)
     for line in Labelled.count(training.lessons, material.val).describe(training.task, Calibration()):
         training.say(line)
     about = training.about | {

@@ -52,7 +52,7 @@ def _train_fold(config: Config, fingerprint: str, fold: int, folder: Path, liste
     run = _find_finished(place, config, fingerprint)
     if run is None:
         listeners.tell(f"fold {fold}: training without it, in {place}")
-        run = run_training(config, TASK, resume=_was_cut_off(place), listeners=listeners)
+        run = run_training(config, TASK, resume=_was_cut_off(place, config), listeners=listeners)
         model.unlink(missing_ok=True)
     if not model.is_file():
         options = ExportOptions(output=model, name=f"{config.network.name}-without-fold-{fold}", cache=folder)
@@ -62,9 +62,9 @@ def _train_fold(config: Config, fingerprint: str, fold: int, folder: Path, liste
     return model
 
 
-def _was_cut_off(place: Path) -> bool:
+def _was_cut_off(place: Path, config: Config) -> bool:
     try:
-        find_unfinished(place, TASK)
+        find_unfinished(place, TASK, config)
     except NotFoundError:
         return False
     return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -19,8 +20,10 @@ class Listeners:
         tell: Sentences for the user.
         step: After each step: step, steps, epoch, epochs, loss, rate (faces a second), seconds left.
         cutting: While faces are cut: (done, total).
+        begun: Once there is a folder for the run, before its first checkpoint.
     """
 
     tell: Callable[[str], None] = ignore
     step: Callable[[dict[str, Any]], None] = ignore
     cutting: Callable[[int, int], None] = ignore
+    begun: Callable[[Path], None] = ignore

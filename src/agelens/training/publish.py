@@ -22,6 +22,7 @@ from agelens.training.calibration import Labelled, fit_calibration, year_probabi
 from agelens.training.card import write_card
 from agelens.training.config_file import lower_keys, make_config
 from agelens.training.export import export_onnx
+from agelens.training.figures import ask_network, measure_answers
 from agelens.training.foreign import Weights, read_weights
 from agelens.training.heritage import find_decode, list_data, name_data, settle_licence
 from agelens.training.intervals import COVERAGE
@@ -29,7 +30,7 @@ from agelens.training.judge import predict_crops
 from agelens.training.listeners import Listeners, ignore
 from agelens.training.material import cut_material, draw_validation, open_data
 from agelens.training.plan import make_lessons
-from agelens.training.quantise import compare_models, quantise
+from agelens.training.quantise import ask_model, compare_models, quantise
 from agelens.training.team import Team
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 
     from agelens.training.batches import Lessons
     from agelens.training.networks import Network
+
+    Floats = NDArray[np.float64]
+    _Rows = tuple[Lessons, NDArray[np.int64]]
 
 TOLERANCE = 1e-4
 NOTES = (
@@ -105,6 +109,9 @@ def export_checkpoint(checkpoint: Path, options: ExportOptions, tell: Callable[[
         fitted_on = faces.foreign
     few = warn_of_few(calibration, about["task"])
     spec = describe(weights, calibration, options)
+    own = _open_own(weights, options, faces, tell) if faces is not None else None
+    if faces is not None:
+        spec = _measure(spec, own, lambda rows: ask_network(network, calibration, *rows))
     if fitted_on is not None:
         spec = replace(spec, recipe=spec.recipe | {"calibrated_on": fitted_on})
     spec = replace(spec, notes=spec.notes + few)
@@ -115,7 +122,7 @@ def export_checkpoint(checkpoint: Path, options: ExportOptions, tell: Callable[[
         tell(f"WARNING: {line} Give more with --calibrate FILE.")
     if options.int8:
         assert faces is not None
-        model, spec = _make_int8(model, spec, faces.lessons, faces.rows)
+        model, spec = _make_int8(model, spec, faces, own)
         tell(f"int8, measured on {len(faces.rows):,} faces: {spec.metrics['int8']}")
     write_whole(options.output, model)
     card = write_card(spec, hashlib.sha256(model).hexdigest(), len(model))
@@ -171,7 +178,12 @@ def describe(weights: Weights, calibration: Calibration, options: ExportOptions)
         levels=tuple(IntervalLevel.from_list(level.to_list()) for level in calibration.levels),
         licence=settle_licence(about, options.licence) or UNSTATED,
         training_data=list_data(about),
-        metrics={name: _rounded(about[name]) for name in ("validation", "test") if about.get(name)},
+        # An unfinished run measures a network that isn't calibrated; its loss is no figure of the file's answers.
+        metrics={
+            name: _rounded({figure: value for figure, value in about[name].items() if figure != "loss"})
+            for name in ("validation", "test")
+            if about.get(name) and "calibration" in about
+        },
         notes=NOTES + leaky,
         # By `data` and `held_out` an evaluation knows whether the network has seen its pictures.
         recipe={
@@ -207,12 +219,27 @@ def check_parity(model: bytes, network: Network, calibration: Calibration) -> fl
     return largest
 
 
-def _make_int8(model: bytes, spec: ModelSpec, lessons: Lessons, rows: NDArray[np.int64]) -> tuple[bytes, ModelSpec]:
+def _make_int8(model: bytes, spec: ModelSpec, faces: _Faces, own: _Faces | None) -> tuple[bytes, ModelSpec]:
     """The model in 8-bit integers, and its description with what that cost."""
-    small = quantise(model, spec, lessons, rows)
-    cost = compare_models(model, small, lessons, rows)
+    small = quantise(model, spec, faces.lessons, faces.rows)
+    cost = compare_models(model, small, faces.lessons, faces.rows)
+    estimator = OnnxEstimator(small, name="int8")
+    spec = _measure(spec, own, lambda rows: ask_model(estimator, *rows))
     spec = replace(spec, metrics={**spec.metrics, "int8": _rounded(cost)})
-    return quantise(model, spec, lessons, rows), spec
+    return quantise(model, spec, faces.lessons, faces.rows), spec
+
+
+def _measure(spec: ModelSpec, own: _Faces | None, ask: Callable[[_Rows], tuple[Floats, Floats]]) -> ModelSpec:
+    """The description with the figures of these answers on the network's own validation and test part; or with none."""
+    if own is None:
+        return replace(spec, metrics={})
+    task = spec.tasks[0] if len(spec.tasks) == 1 else "both"
+    figures = {
+        name: _rounded(measure_answers(ask((own.lessons, rows)), spec.decode, task, own.lessons, rows))
+        for name, rows in own.parts.items()
+        if len(rows)
+    }
+    return replace(spec, metrics=figures)
 
 
 class _Faces(NamedTuple):
@@ -223,11 +250,13 @@ class _Faces(NamedTuple):
         rows: Which.
         foreign: Name and fingerprint of their data, by which an evaluation knows that the model has been fitted to it;
             None where it is the network's own.
+        parts: Of the network's own data the parts that it has not learned from, by name.
     """
 
     lessons: Lessons
     rows: NDArray[np.int64]
     foreign: dict[str, str] | None
+    parts: dict[str, NDArray[np.int64]]
 
 
 def _open_faces(weights: Weights, options: ExportOptions, tell: Callable[[str], None]) -> _Faces:
@@ -250,7 +279,22 @@ def _open_faces(weights: Weights, options: ExportOptions, tell: Callable[[str], 
         kept = "; its test part is for evaluations: prepare it with other splits" if is_test.any() else ""
         raise UnfitModelError(f"{file} holds no face to measure {about['task']} on{kept}")
     foreign = None if is_own else {"name": name_data(material.about), "data": source.fingerprint}
-    return _Faces(make_lessons(config, material, network_of(weights)), rows, foreign)
+    parts = {"validation": material.val, "test": material.test} if is_own else {}
+    return _Faces(make_lessons(config, material, network_of(weights)), rows, foreign, parts)
+
+
+def _open_own(weights: Weights, options: ExportOptions, faces: _Faces, tell: Callable[[str], None]) -> _Faces | None:
+    """The faces that the network's figures are measured on; None where its data is no longer what it was."""
+    if faces.foreign is None:
+        return faces
+    file = Path(weights.about.get("data", {}).get("file", ""))
+    own = None
+    if file.is_file():
+        own = _open_faces(weights, replace(options, calibrate=file), tell)
+    if own is None or own.foreign is not None:
+        tell("the data that it was trained on is not there: the file states no figures of its validation and test part")
+        return None
+    return own
 
 
 def _rounded(values: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from agelens.estimate import OnnxEstimator
 from agelens.modelspec import INPUT, METADATA_KEY
 from agelens.training.batches import still_crops
+from agelens.training.calibrate import decode_years
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -91,21 +92,24 @@ def _name_first_convolution(file: Path) -> str:
     return str(first.name)
 
 
+def ask_model(
+    model: OnnxEstimator, lessons: Lessons, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What a model file says of some faces: years (N, 101) and female probability (N,)."""
+    parts = [
+        model.estimate(crops_for(lessons, rows[start : start + 64], model.spec.crop.size))
+        for start in range(0, len(rows), 64)
+    ]
+    years, female = (np.concatenate([getattr(part, name) for part in parts]) for name in ("ages", "female"))
+    return years.astype(np.float64), female.astype(np.float64)
+
+
 def compare_models(plain: bytes, small: bytes, lessons: Lessons, rows: NDArray[np.int64]) -> dict[str, float]:
     """What 8 bits cost: differences of the answers, and errors of both where labels are known."""
     first, second = OnnxEstimator(plain, name="float32"), OnnxEstimator(small, name="int8")
     rows = rows[:: max(len(rows) // MEASURED, 1)][:MEASURED]
-    years = np.arange(101)
-    ages: tuple[list[NDArray[Any]], list[NDArray[Any]]] = ([], [])
-    females: tuple[list[NDArray[Any]], list[NDArray[Any]]] = ([], [])
-    for start in range(0, len(rows), 64):
-        crops = crops_for(lessons, rows[start : start + 64], first.spec.crop.size)
-        for index, estimator in enumerate((first, second)):
-            answer = estimator.estimate(crops)
-            ages[index].append(answer.ages @ years)
-            females[index].append(answer.female)
-    a, b = (np.concatenate(part) for part in ages)
-    f, g = (np.concatenate(part) for part in females)
+    (ages, f), (other_ages, g) = (ask_model(estimator, lessons, rows) for estimator in (first, second))
+    a, b = (decode_years(each, first.spec.decode) for each in (ages, other_ages))
     cost = {"faces": len(rows), "bytes": len(small), "float32_bytes": len(plain)}
     found: dict[str, float] = {**cost, "mean_years_moved": float(np.abs(a - b).mean())}
     found["genders_changed"] = float(((f >= 0.5) != (g >= 0.5)).mean())

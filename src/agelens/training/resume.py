@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 PLACES: Final = ("DATA.OUTPUT_DIR", "DATA.CROPS_DIR", "DATA.FILE", "DATA.DATA_DIR")
 """Settings that say where something lies: it may have moved."""
-FREE: Final = (*PLACES, "GPU.", "HYPERPARAMETERS.SAVE_EVERY")
-"""Settings, and beginnings of them, that change nothing of what is learned."""
+DEVICES: Final = ("GPU.STATUS", "GPU.DEVICES", "GPU.PARALLEL", "GPU.THREADS")
+FREE: Final = (*PLACES, *DEVICES, "HYPERPARAMETERS.SAVE_EVERY")
+"""Settings that change nothing of what is learned. GPU.BF16 is none of them: it rounds otherwise."""
 
 
 def refuse_another(
@@ -41,8 +42,8 @@ def refuse_another(
     changed = differing(facts["about"]["config"], config, FREE)
     if changed:
         raise TrainingError(
-            f"{name} is a training with other settings ({', '.join(changed)} differ); give the ones it began with, or"
-            " begin a new one without --resume"
+            f"{name} is a training with other settings ({', '.join(changed)} differ); give the ones it began with,"
+            " name another run with --run, or begin a new one without --resume"
         )
     before = facts["about"]["data"]
     if before["fingerprint"] != data["fingerprint"]:

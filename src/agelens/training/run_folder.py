@@ -18,10 +18,13 @@ from agelens.errors import MissingPackageError, NotFoundError
 from agelens.outfile import typed_output_errors, write_whole
 from agelens.training.checkpoint import has_checkpoint
 from agelens.training.foreign import NOTE
+from agelens.training.resume import FREE, differing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
+
+    from agelens.training.config import Config
 
 TILE = 96
 
@@ -96,21 +99,30 @@ def create_run_folder(output: Path, task: str, batch: int, gpus: int) -> RunFold
                 return RunFolder(path, task, batch, gpus)
 
 
-def find_unfinished(output: Path, task: str) -> Path:
-    """The newest run of a task that was cut off.
+def find_unfinished(output: Path, task: str, config: Config) -> Path:
+    """The run of a task that was cut off, and is to be gone on with.
+
+    The newest with these settings on this data, else the newest with these settings, else the newest.
 
     Raises:
         NotFoundError: There is none.
     """
+    # A batch size that was left open was the set's choice.
+    free = FREE if config.hyperparameters.batch_size else (*FREE, "HYPERPARAMETERS.BATCH_SIZE")
     found = []
     for path in output.glob("*_output_*"):
         if has_checkpoint(path / "last") and not list(path.glob(f"{task}_stats_*.json")):
             state = next(path.glob("last/state.json"), None) or next(path.glob(".last.old/state.json"), None)
-            if state and json.loads(state.read_text())["task"] == task:
-                found.append((state.stat().st_mtime, path))
+            if state and (facts := json.loads(state.read_text()))["task"] == task:
+                kept = facts["about"]["config"]
+                is_same = (not differing(kept, config, free), kept["DATA"]["FILE"] == config.data.file)
+                found.append((*is_same, state.stat().st_mtime, path))
     if not found:
-        raise NotFoundError(f"there is no unfinished training of {task} in {output}; name its folder with --run")
-    return max(found)[1]
+        raise NotFoundError(
+            f"there is no unfinished training of {task} in {output}; leave --resume out to begin one, or name its"
+            " folder with --run"
+        )
+    return max(found)[-1]
 
 
 def plot_history(folder: RunFolder, history: list[list[float]]) -> None:

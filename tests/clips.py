@@ -54,6 +54,7 @@ def make_clip(
     times: Sequence[float] | None = None,
     sound: str | None = None,
     rotation: int = 0,
+    colours: int | None = None,
     options: dict[str, str] | None = None,
     muxer: dict[str, str] | None = None,
 ) -> Path:
@@ -67,6 +68,7 @@ def make_clip(
         times: Of each frame, in seconds; evenly by `rate` by default.
         sound: Codec of a tone of 440 Hz as long as the picture; None: no sound.
         rotation: Degrees, counter-clockwise, by which a player has to turn the frames.
+        colours: The matrix that the stream claims, as ITU-T H.273 numbers them; None: it tells none.
         options: Of the encoder.
         muxer: Of the container.
     """
@@ -79,6 +81,8 @@ def make_clip(
         stream.pix_fmt = "yuv444p" if odd and codec == "libx264" else "yuvj420p" if codec == "mjpeg" else "yuv420p"
         unit = Fraction(1, 12_800) if codec == "libx264" else Fraction(1, rate)
         stream.codec_context.time_base = unit
+        if colours is not None:
+            stream.codec_context.colorspace = colours
         if rotation:
             stream.set_display_rotation(rotation)
         tone = container.add_stream(sound, rate=48_000) if sound else None

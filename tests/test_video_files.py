@@ -437,6 +437,62 @@ def test_colours_come_through(tmp_path: Path, height: int) -> None:
             np.testing.assert_allclose(frame.read_pixels()[50:80, 50:80].mean(axis=(0, 1)), colour, atol=4)
 
 
+def test_colours_that_ffmpeg_does_not_convert(predict: Predict, clip: Path, tmp_path: Path) -> None:
+    ycgco, constant, plain = 8, 10, 9
+    frames = list(portrait_frames(10))
+    means = []
+    for matrix in (constant, plain):
+        with VideoReader(make_clip(tmp_path / f"{matrix}.mp4", frames, colours=matrix)) as reader:
+            means.append([frame.read_pixels().mean(axis=(0, 1)) for frame in reader.read_frames()])
+    np.testing.assert_allclose(means[0], means[1], atol=1)
+    assert len(means[0]) == 10
+    strange = make_clip(tmp_path / "strange.mp4", frames, colours=ycgco)
+    done = predict(strange, clip, "-o", tmp_path / "r.jsonl", "--every", "10")
+    assert done.returncode == 1
+    found = lines(tmp_path / "r.jsonl")
+    assert [record["error"] and record["error"]["code"] for record in found] == ["missing_codec", None, None, None]
+    assert "matrix 8" in found[0]["error"]["message"]
+
+
+@pytest.mark.parametrize("every", [1, 4])
+def test_colours_that_change_to_unknown_ones_end_with_an_error(predict: Predict, tmp_path: Path, every: int) -> None:
+    frames, clip = list(portrait_frames(30, step=1.0)), tmp_path / "mix.ts"
+    parts = [
+        make_clip(tmp_path / "1.ts", frames[:15], options={"bf": "0"}),
+        make_clip(
+            tmp_path / "2.ts", frames[15:], options={"bf": "0"}, colours=8, times=[i / 25 for i in range(15, 30)]
+        ),
+    ]
+    clip.write_bytes(b"".join(part.read_bytes() for part in parts))
+    done = predict(clip, "-o", tmp_path / "o.mp4", "--every", str(every))
+    assert done.returncode == 1
+    *kept, last = lines(tmp_path / "o.mp4.jsonl")
+    assert [record["frame"] for record in kept] == list(range(0, 15, every))
+    assert last["error"]["code"] == "missing_codec"
+    assert len(read_clip(tmp_path / "o.mp4").frames) == 15
+
+
+def test_what_ends_the_reading_thread_is_raised(stand_in: Path, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from agelens import Analyzer
+    from agelens.video import reader as module
+    from agelens.video.analysis import ClipAnalysis, Pace
+
+    read = module.Frame.read_pixels
+
+    def fail(frame: module.Frame) -> np.ndarray:
+        if frame.number == 12:
+            raise MemoryError("no room")
+        return read(frame)
+
+    monkeypatch.setattr(module.Frame, "read_pixels", fail)
+    shown: list[int] = []
+    with VideoReader(clip) as opened:
+        analysis = ClipAnalysis(Analyzer(str(stand_in), threads=1), opened, "clip", pace=Pace())
+        with pytest.raises(MemoryError, match="no room"):
+            shown.extend(frame.frame.number for frame in analysis.run())
+    assert shown == list(range(12))
+
+
 # --- the writer by itself ------------------------------------------------------------------------------------------
 
 

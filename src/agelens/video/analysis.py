@@ -133,7 +133,7 @@ class ClipAnalysis:
         """The frames that were looked at, or all where they are shown, in order.
 
         Raises:
-            InputError: The file can't be read any more.
+            InputError: The file can't be read any more, or a frame has no colours that can be read.
         """
         reports = cast("Generator[Report]", self._analyzer.stream(self._feed()))
         between: list[Frame] = []
@@ -158,6 +158,7 @@ class ClipAnalysis:
                 between, before = [], report
                 yield Shown(frame, report, report.faces, pixels if self._shown else None)
             yield from self._show_between(between, before, None)
+            next(reports, None)  # raises what ended the feeding, if that wasn't the end of the clip
         finally:
             self._stopped.set()
             reports.close()

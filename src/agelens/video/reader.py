@@ -43,6 +43,11 @@ LEAST_MISSING: Final = 0.6
 MISSING_SHARE: Final = 0.02
 """And this share of its length: headers are not exact."""
 
+# Matrices of colours, as ITU-T H.273 numbers them. FFmpeg converts 1, 4 to 7 and 9; 12 and 13 follow from the primaries,
+# which mostly are those of BT.709. Of what is left (YCgCo, ICtCp) no other matrix comes near.
+_BY_SIZE: Final = frozenset({0, 2, 12, 13})
+_BT2020, _BT2020_CONSTANT = 9, 10  # of constant luminance, which differs where colours are strong
+
 _DEMUXER_OPTIONS: Final = {"protocol_whitelist": "none"}  # a playlist must not make us open other files or addresses
 
 
@@ -63,11 +68,23 @@ class Frame:
     turns: int = 0
 
     def read_pixels(self) -> Pixels:
-        """RGB uint8, shape (H, W, 3), upright; an array of its own."""
+        """RGB uint8, shape (H, W, 3), upright; an array of its own.
+
+        Raises:
+            MissingCodecError: FFmpeg doesn't know how its colours are coded.
+        """
+        told = int(self.native.colorspace)
         # Who doesn't say how colours are coded means what screens of that size assume (as FFmpeg's own players do).
-        told = self.native.colorspace not in (0, 2)
-        coded = None if told else "ITU709" if self.native.height >= HIGH else "ITU601"
-        pixels: Pixels = self.native.to_ndarray(format="rgb24", src_colorspace=coded)
+        usual = "ITU709" if self.native.height >= HIGH else "ITU601"
+        coded = usual if told in _BY_SIZE else _BT2020 if told == _BT2020_CONSTANT else None
+        try:
+            pixels: Pixels = self.native.to_ndarray(format="rgb24", src_colorspace=coded)
+        except (OSError, ValueError) as error:  # what PyAV's errors are, too
+            raise MissingCodecError(
+                f"frame {self.number:,} can't be turned into RGB by this build of FFmpeg"
+                f" ({getattr(error, 'strerror', None) or error}): colours coded by matrix {told} of ITU-T H.273,"
+                f" {self.native.format.name}; convert the video, for example to BT.709"
+            ) from error
         return np.ascontiguousarray(np.rot90(pixels, self.turns)) if self.turns else pixels
 
 

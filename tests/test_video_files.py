@@ -303,6 +303,28 @@ def test_a_truncated_file_keeps_what_was_decoded(predict: Predict, tmp_path: Pat
     assert len(read_clip(tmp_path / "o.mp4").frames) >= 30
 
 
+@pytest.mark.parametrize(("name", "out"), [("a.mp4", "o.mp4"), ("a.mkv", "o.webm"), ("a.mp4", "o.mkv")])
+def test_a_last_frame_that_stays_is_no_truncation(predict: Predict, tmp_path: Path, name: str, out: str) -> None:
+    clip = make_clip(tmp_path / name, portrait_frames(12), options={"bf": "0"}, stay=4.0)
+    done = predict(clip, "-o", tmp_path / out, "--every", "6")
+    assert done.returncode == 0, done.stderr
+    assert [record["error"] for record in lines(tmp_path / f"{out}.jsonl")] == [None, None]
+    written = read_clip(tmp_path / out)
+    assert (written.times[-1], written.last) == pytest.approx((11 / 25, 4.0), abs=2e-3)
+    assert predict(clip, "-o", tmp_path / out, "--every", "6", "--end", "1.0").returncode == 0
+    assert read_clip(tmp_path / out).last == pytest.approx(1.0 - 11 / 25, abs=2e-3)
+
+
+@pytest.mark.parametrize("out", ["r.jsonl", "o.mp4"])
+def test_sound_that_outlasts_the_picture_is_no_truncation(predict: Predict, tmp_path: Path, out: str) -> None:
+    clip = make_clip(tmp_path / "a.flv", portrait_frames(25), sound="aac", sound_seconds=4.0)
+    done = predict(clip, "-o", tmp_path / out, "--every", "5")
+    assert (done.returncode, "truncated" in done.stderr) == (0, False)
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    done = predict(clip, "-o", tmp_path / out, "--every", "5")
+    assert (done.returncode, "truncated" in done.stderr) == (1, True)
+
+
 def test_a_file_without_its_index_says_so(tmp_path: Path) -> None:
     whole = make_clip(tmp_path / "whole.mp4", portrait_frames(20))
     clip = tmp_path / "cut.mp4"

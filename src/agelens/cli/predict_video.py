@@ -184,7 +184,9 @@ class _Run:
     def _take(self, frame: Shown, reader: VideoReader, video: VideoWriter | None, writer: Writer | None) -> None:
         if video is not None and frame.pixels is not None:
             draw_on(frame.pixels, frame.faces)
-            video.write(frame.pixels, frame.frame.seconds - self._options.start)
+            seconds, duration, end = frame.frame.seconds, frame.frame.duration, self._options.end
+            duration = duration if end is None else min(duration, end - seconds)
+            video.write(frame.pixels, seconds - self._options.start, duration)
             self.has_shown = True
             _pass_sound(reader, video, self._options.start, frame.frame.seconds)
         if frame.report is not None and writer is not None:

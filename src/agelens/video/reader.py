@@ -43,8 +43,8 @@ LEAST_MISSING: Final = 0.6
 MISSING_SHARE: Final = 0.02
 """And this share of its length: headers are not exact."""
 
-# Matrices of colours, as ITU-T H.273 numbers them. FFmpeg converts 1, 4 to 7 and 9; 12 and 13 follow from the primaries,
-# which mostly are those of BT.709. Of what is left (YCgCo, ICtCp) no other matrix comes near.
+# Matrices of colours, as ITU-T H.273 numbers them. FFmpeg converts 1, 4 to 7 and 9; 12 and 13 follow from the
+# primaries, which mostly are those of BT.709. Of what is left (YCgCo, ICtCp) no other matrix comes near.
 _BY_SIZE: Final = frozenset({0, 2, 12, 13})
 _BT2020, _BT2020_CONSTANT = 9, 10  # of constant luminance, which differs where colours are strong
 
@@ -58,12 +58,14 @@ class Frame:
     Attributes:
         number: From 0, counted from the beginning of the clip, also where reading starts later.
         seconds: Time since the beginning of the clip.
+        duration: Seconds that it is shown; at least as by the average rate.
         native: As decoded, of PyAV.
         turns: Quarter turns, counter-clockwise, that make it upright.
     """
 
     number: int
     seconds: float
+    duration: float
     native: Native
     turns: int = 0
 
@@ -136,6 +138,7 @@ class VideoReader:
         self.damaged = 0
         self.packets: deque[Native] = deque()
         self._natives: Iterator[Native] = iter(())
+        self._states_container = False  # whether the length is that of all streams together
         try:
             self._container = self._open(self._file)
             self._stream = self._choose_stream()
@@ -180,22 +183,24 @@ class VideoReader:
     def read_frames(self) -> Iterator[Frame]:
         """The frames, in order. What can't be decoded is passed over; see `failure` at the end."""
         number = self._seek() if self._start > 0 else 0
-        last = -1.0
+        period = 1 / float(self.clip.rate)
+        last, reached = -1.0, 0.0
         ended_early = False
         for native in self._natives:
-            seconds = last + 1 / float(self.clip.rate) if native.pts is None else float(native.time) - self._origin
+            seconds = last + period if native.pts is None else float(native.time) - self._origin
             seconds = max(round(seconds, 6), 0.0)
             if seconds <= last and last >= 0:
                 seconds = last + 1e-6
             if self._end is not None and seconds >= self._end:
                 ended_early = True
                 break
+            duration = max(float((native.duration or 0) * self.time_base), period)
             if seconds >= self._start - 1e-6:
-                yield Frame(number, seconds, native, self._turns)
-            last = seconds
+                yield Frame(number, seconds, duration, native, self._turns)
+            last, reached = seconds, seconds + duration
             number += 1
         if not ended_early and self.failure is None:
-            self.failure = self._explain_end(last, number)
+            self.failure = self._explain_end(last, reached, number)
 
     def _open(self, file: IO[bytes]) -> Native:
         try:
@@ -265,6 +270,7 @@ class VideoReader:
         self._natives = self._decode()
 
     def _stated_seconds(self) -> float | None:
+        """How long the pictures last; where that isn't told, how long all lasts."""
         stream = self._stream
         if stream.duration:
             return float(stream.duration * stream.time_base)
@@ -272,7 +278,20 @@ class VideoReader:
         with contextlib.suppress(ValueError):
             hours, minutes, seconds = tag.split(":")
             return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+        self._states_container = True
         return self._container.duration / 1e6 if self._container.duration else None
+
+    def _measure(self) -> float:
+        """Seconds from the first to the last of all that the file holds, as sound that goes on after the picture."""
+        begin, end = float("inf"), 0.0
+        broken = contextlib.suppress(self._av.error.FFmpegError, OSError)
+        with self._path().open("rb") as file, self._open(file) as other, broken:
+            for packet in other.demux():
+                stamp = packet.pts if packet.pts is not None else packet.dts
+                if stamp is not None:
+                    begin = min(begin, float(stamp * packet.time_base))
+                    end = max(end, float((stamp + (packet.duration or 0)) * packet.time_base))
+        return end - min(begin, end)
 
     def _decode(self) -> Iterator[Native]:
         """Native frames; packets of sound go to `packets`."""
@@ -335,19 +354,22 @@ class VideoReader:
         why = getattr(error, "strerror", None) or error
         return TruncatedVideoError(f"{self._name!r} can't be read to its end ({why}); what was read is kept")
 
-    def _explain_end(self, last: float, count: int) -> InputError | None:
+    def _explain_end(self, last: float, reached: float, count: int) -> InputError | None:
         if count == 0 or last < self._start:
             return NoFramesError(f"{self._name!r} has no frame between the start and the end that were asked for")
         stated = self.clip.seconds
-        reached = last + 1 / float(self.clip.rate)
-        sounds = [self.seconds_of(packet) or 0.0 for packet in list(self.packets)[-1:]]
-        reached = max([reached, *sounds])
-        if stated and stated - reached > max(LEAST_MISSING, MISSING_SHARE * stated):
+        if _falls_short(reached, stated) and self._states_container:
+            reached = max(reached, self._measure())
+        if _falls_short(reached, stated):
             return TruncatedVideoError(
                 f"{self._name!r} ends after {reached:.1f} of {stated:.1f} seconds: the file is truncated; what was read"
                 " is kept"
             )
         return None
+
+
+def _falls_short(reached: float, stated: float | None) -> bool:
+    return stated is not None and stated - reached > max(LEAST_MISSING, MISSING_SHARE * stated)
 
 
 def _open_file(name: str) -> IO[bytes]:

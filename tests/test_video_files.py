@@ -373,14 +373,55 @@ def test_typed_errors_of_the_reader(tmp_path: Path) -> None:
         assert isinstance(reader.failure, NoFramesError)
 
 
-def test_damage_in_the_middle_is_passed_over(tmp_path: Path) -> None:
-    clip = make_clip(tmp_path / "a.mkv", portrait_frames(60), options={"g": "10"})
+def spoil(clip: Path, begin: float, end: float) -> None:
+    """Overwrites that part of a file with bytes of chance."""
     data = bytearray(clip.read_bytes())
-    data[len(data) // 2 : len(data) // 2 + 400] = b"\xff" * 400
+    first, last = int(begin * len(data)), int(end * len(data))
+    data[first:last] = np.random.default_rng(1).bytes(last - first)
     clip.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.mov", "mpeg4"), ("a.avi", "mpeg4")])
+def test_damage_in_the_middle_is_an_error_at_the_end(predict: Predict, tmp_path: Path, name: str, codec: str) -> None:
+    clip = make_clip(tmp_path / name, portrait_frames(50, step=1.0), codec=codec, options={"g": "12"})
+    spoil(clip, 0.35, 0.6)
+    done = predict(clip, "-o", tmp_path / "o.mp4", "--every", "5")
+    assert done.returncode == 1
+    *kept, last = lines(tmp_path / "o.mp4.jsonl")
+    assert len(kept) >= 4
+    assert all(record["error"] is None for record in kept)
+    assert kept[-1]["time_seconds"] > 1.2, "what lies behind the damage is read"
+    assert last["error"]["code"] == "corrupt_video"
+    assert len(read_clip(tmp_path / "o.mp4").frames) >= 20
+
+
+@pytest.mark.parametrize("ending", ["mkv", "ts"])
+def test_what_is_kept_of_formats_that_tell_no_damage(tmp_path: Path, ending: str) -> None:
+    clip = make_clip(tmp_path / f"a.{ending}", portrait_frames(60), options={"g": "10"})
+    spoil(clip, 0.35, 0.6)
     with VideoReader(clip) as reader:
         frames = list(reader.read_frames())
-    assert 35 <= len(frames) <= 60
+    assert 20 <= len(frames) < 60
+    assert frames[-1].seconds == pytest.approx(59 / 25, abs=0.01)
+
+
+def test_a_recording_that_begins_in_the_middle_is_not_damaged(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "a.ts", portrait_frames(60), options={"g": "12", "bf": "2"})
+    clip.write_bytes(clip.read_bytes()[188 * 40 :])
+    with VideoReader(clip) as reader:
+        frames = list(reader.read_frames())
+    assert 20 <= len(frames) < 60
+    assert (reader.failure, reader.damaged) == (None, 0)
+
+
+@pytest.mark.parametrize("ending", ["mp4", "ts", "mkv"])
+def test_groups_that_build_on_those_before_are_not_damaged(tmp_path: Path, ending: str) -> None:
+    options = {"g": "12", "bf": "2", "x264-params": "open-gop=1"}
+    clip = make_clip(tmp_path / f"a.{ending}", portrait_frames(60), options=options)
+    for begin in (0.0, 0.7, 1.1):
+        with VideoReader(clip, start=begin) as reader:
+            assert len(list(reader.read_frames())) == pytest.approx(60 - begin * 25, abs=1)
+        assert (reader.failure, reader.damaged) == (None, 0)
 
 
 def test_a_missing_encoder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

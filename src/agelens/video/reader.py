@@ -43,6 +43,9 @@ LEAST_MISSING: Final = 0.6
 MISSING_SHARE: Final = 0.02
 """And this share of its length: headers are not exact."""
 
+HEALTHY: Final = 1
+"""Packets that may fail in a healthy file: some cameras end one with a packet that holds no picture."""
+
 # Matrices of colours, as ITU-T H.273 numbers them. FFmpeg converts 1, 4 to 7 and 9; 12 and 13 follow from the
 # primaries, which mostly are those of BT.709. Of what is left (YCgCo, ICtCp) no other matrix comes near.
 _BY_SIZE: Final = frozenset({0, 2, 12, 13})
@@ -119,7 +122,8 @@ class VideoReader:
     Attributes:
         clip: What the file says of itself.
         failure: Once the frames are read: why they are not all there, or None.
-        damaged: Packets that couldn't be decoded.
+        damaged: Packets that couldn't be decoded, and frames that were decoded with errors. Packets before the first
+            frame don't count: where a recording begins in the middle they miss what they build on.
         packets: Packets of sound, in the order of the file, for the writer to take.
 
     Raises:
@@ -136,6 +140,7 @@ class VideoReader:
         self._file = _open_file(self._name)
         self.failure: InputError | None = None
         self.damaged = 0
+        self._spoiled = 0  # frames that were decoded with errors
         self.packets: deque[Native] = deque()
         self._natives: Iterator[Native] = iter(())
         self._states_container = False  # whether the length is that of all streams together
@@ -201,6 +206,11 @@ class VideoReader:
             number += 1
         if not ended_early and self.failure is None:
             self.failure = self._explain_end(last, reached, number)
+        if self.failure is None and (self.damaged > HEALTHY or self._spoiled):
+            self.failure = CorruptVideoError(
+                f"{self._name!r} is damaged: pieces that could not be decoded, or not wholly: {self.damaged:,}; what was"
+                " read is kept; copy or download it again"
+            )
 
     def _open(self, file: IO[bytes]) -> Native:
         try:
@@ -261,7 +271,7 @@ class VideoReader:
         sounds = [stream.index for stream in self.sound_streams]
         self._container.close()
         self._file.seek(0)
-        self.damaged, self.failure = 0, None
+        self.damaged, self._spoiled, self.failure = 0, 0, None
         self.packets.clear()
         self._container = self._open(self._file)
         self._stream = self._container.streams[index]
@@ -297,6 +307,7 @@ class VideoReader:
         """Native frames; packets of sound go to `packets`."""
         av = self._av
         packets = self._container.demux(self._stream, *self.sound_streams)
+        refused, begun = 0, False
         while True:
             try:
                 packet = next(packets, None)
@@ -311,10 +322,17 @@ class VideoReader:
             try:
                 frames = packet.decode()
             except av.error.FFmpegError as error:
-                if not isinstance(error, av.error.EOFError):
-                    self.damaged += 1
+                if packet.size and not isinstance(error, av.error.EOFError):
+                    refused += 1
+                    self.damaged += begun
                 continue
-            yield from frames
+            for frame in frames:
+                begun = True
+                self._spoiled += frame.is_corrupt
+                self.damaged += frame.is_corrupt
+                yield frame
+        if not begun:
+            self.damaged += refused
         with contextlib.suppress(av.error.FFmpegError):
             yield from self._stream.decode(None)
 

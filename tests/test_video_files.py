@@ -405,6 +405,23 @@ def test_what_is_kept_of_formats_that_tell_no_damage(tmp_path: Path, ending: str
     assert frames[-1].seconds == pytest.approx(59 / 25, abs=0.01)
 
 
+def test_times_go_on_where_recordings_were_joined(predict: Predict, tmp_path: Path) -> None:
+    part = make_clip(tmp_path / "a.ts", portrait_frames(50, step=1.0), sound="aac")
+    clip = tmp_path / "twice.ts"
+    clip.write_bytes(2 * part.read_bytes())
+    done = predict(clip, "-o", tmp_path / "o.mp4", "--every", "10")
+    assert done.returncode == 0, done.stderr
+    times = [record["time_seconds"] for record in lines(tmp_path / "o.mp4.jsonl")]
+    assert times == pytest.approx([0.4 * i for i in range(10)], abs=0.1)
+    before, after = read_clip(part), read_clip(tmp_path / "o.mp4")
+    assert len(after.times) == 100
+    assert np.diff(after.times) == pytest.approx(0.04, abs=0.1)
+    assert after.times[-1] == pytest.approx(99 / 25, abs=0.1)
+    assert after.samples == pytest.approx(2 * before.samples, abs=0.15 * 48_000), "but for the overlap"
+    late = predict(clip, "--start", "3.0", "--every", "10")
+    assert [record["frame"] for record in records(late.stdout)] == pytest.approx([75, 85, 95], abs=2)
+
+
 def test_a_recording_that_begins_in_the_middle_is_not_damaged(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "a.ts", portrait_frames(60), options={"g": "12", "bf": "2"})
     clip.write_bytes(clip.read_bytes()[188 * 40 :])

@@ -43,6 +43,9 @@ LEAST_MISSING: Final = 0.6
 MISSING_SHARE: Final = 0.02
 """And this share of its length: headers are not exact."""
 
+JUMP: Final = 0.5
+"""Seconds by which times must jump back before they count as begun anew; frames out of order are nearer together."""
+
 HEALTHY: Final = 1
 """Packets that may fail in a healthy file: some cameras end one with a packet that holds no picture."""
 
@@ -208,8 +211,8 @@ class VideoReader:
             self.failure = self._explain_end(last, reached, number)
         if self.failure is None and (self.damaged > HEALTHY or self._spoiled):
             self.failure = CorruptVideoError(
-                f"{self._name!r} is damaged: pieces that could not be decoded, or not wholly: {self.damaged:,}; what was"
-                " read is kept; copy or download it again"
+                f"{self._name!r} is damaged: pieces that could not be decoded, or not wholly: {self.damaged:,}; what"
+                " was read is kept; copy or download it again"
             )
 
     def _open(self, file: IO[bytes]) -> Native:
@@ -308,6 +311,7 @@ class VideoReader:
         av = self._av
         packets = self._container.demux(self._stream, *self.sound_streams)
         refused, begun = 0, False
+        clock = _Clock()
         while True:
             try:
                 packet = next(packets, None)
@@ -316,6 +320,7 @@ class VideoReader:
                 packet = None
             if packet is None:
                 break
+            clock.straighten(packet)
             if packet.stream is not self._stream and packet.stream.type == "audio":
                 self.packets.append(packet)
                 continue
@@ -340,6 +345,9 @@ class VideoReader:
         """Goes to the last frame before `start` from which decoding can begin; the number of that frame."""
         base = self.time_base
         target = int((self._start + self._origin) / base)
+        if self.clip.seconds is not None and self._start >= self.clip.seconds:  # where times begin anew, there is more
+            self._rewind()
+            return 0
         try:
             self._container.seek(target, stream=self._stream, backward=True)
             first = next(self._decode(), None)
@@ -355,10 +363,14 @@ class VideoReader:
         # Every packet is one frame: those before are counted without being decoded.
         with self._path().open("rb") as file, self._open(file) as other:
             stream = other.streams[self._stream.index]
-            number, later = 0, 0
+            number, later, clock = 0, 0, _Clock()
             for packet in other.demux(stream):
                 if packet.pts is None:
                     continue
+                clock.straighten(packet)
+                if clock.has_jumped:  # a time means several frames then
+                    self._rewind()
+                    return 0
                 number += packet.pts < begin
                 later = later + 1 if packet.pts >= begin else 0
                 if later > 64:  # no codec holds a frame back for longer
@@ -384,6 +396,37 @@ class VideoReader:
                 " is kept"
             )
         return None
+
+
+class _Clock:
+    """Times that go on where those of the packets begin anew, as in recordings that were joined."""
+
+    def __init__(self) -> None:
+        self._shift = 0.0
+        self._streams: dict[int, tuple[float, float]] = {}  # the end of what came last, and by how much it was shifted
+
+    @property
+    def has_jumped(self) -> bool:
+        """Whether times have begun anew."""
+        return self._shift > 0
+
+    def straighten(self, packet: Native) -> None:
+        """Shifts the times of the next packet of the file so that they go on; all streams by the same."""
+        stamp = packet.dts if packet.dts is not None else packet.pts
+        if stamp is None:
+            return
+        base = packet.time_base
+        time, length = float(stamp * base), float((packet.duration or 0) * base)
+        end, shift = self._streams.get(packet.stream.index, (time, self._shift))
+        if time + shift < end - JUMP and self._shift > shift:  # another stream began anew before
+            shift = self._shift
+        if time + shift < end - JUMP:
+            shift = self._shift = end - time
+        self._streams[packet.stream.index] = max(end, time + shift + length), shift
+        if shift:
+            by = round(shift / base)
+            packet.dts = None if packet.dts is None else packet.dts + by
+            packet.pts = None if packet.pts is None else packet.pts + by
 
 
 def _falls_short(reached: float, stated: float | None) -> bool:

@@ -248,6 +248,7 @@ class _Sound:
         self._av = av
         self._copied = not kind.sounds or source.codec_context.codec.canonical_name in kind.sounds
         self._resampler: Native = None
+        self._stamp: int | None = None  # of the last packet that was copied
         if self._copied:
             self._stream = container.add_stream_from_template(source)
             return
@@ -263,6 +264,9 @@ class _Sound:
                 return []
             shift = round(seconds / packet.time_base) - (packet.pts if packet.pts is not None else packet.dts)
             packet.dts += shift
+            if self._stamp is not None and packet.dts <= self._stamp:  # sounds of recordings that were joined overlap
+                return []
+            self._stamp = packet.dts
             if packet.pts is not None:
                 packet.pts += shift
             packet.stream = self._stream

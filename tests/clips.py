@@ -52,8 +52,11 @@ def make_clip(
     rate: int = 25,
     codec: str = "libx264",
     times: Sequence[float] | None = None,
+    stay: float | None = None,
     sound: str | None = None,
+    sound_seconds: float | None = None,
     rotation: int = 0,
+    colours: int | None = None,
     options: dict[str, str] | None = None,
     muxer: dict[str, str] | None = None,
 ) -> Path:
@@ -65,8 +68,11 @@ def make_clip(
         rate: Frames per second.
         codec: Of the picture.
         times: Of each frame, in seconds; evenly by `rate` by default.
-        sound: Codec of a tone of 440 Hz as long as the picture; None: no sound.
+        stay: Seconds that the last frame stays; None: as each.
+        sound: Codec of a tone of 440 Hz; None: no sound.
+        sound_seconds: How long it is; None: as long as the picture.
         rotation: Degrees, counter-clockwise, by which a player has to turn the frames.
+        colours: The matrix that the stream claims, as ITU-T H.273 numbers them; None: it tells none.
         options: Of the encoder.
         muxer: Of the container.
     """
@@ -79,6 +85,9 @@ def make_clip(
         stream.pix_fmt = "yuv444p" if odd and codec == "libx264" else "yuvj420p" if codec == "mjpeg" else "yuv420p"
         unit = Fraction(1, 12_800) if codec == "libx264" else Fraction(1, rate)
         stream.codec_context.time_base = unit
+        if colours is not None:
+            stream.codec_context.colorspace = colours
+        stream.codec_context.flags |= int(av.codec.context.Flags.frame_duration)
         if rotation:
             stream.set_display_rotation(rotation)
         tone = container.add_stream(sound, rate=48_000) if sound else None
@@ -88,10 +97,11 @@ def make_clip(
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts = round((times[i] if times else i / rate) / unit)
             frame.time_base = unit
+            frame.duration = round((stay if stay and i == len(pictures) - 1 else 1 / rate) / unit)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
         if tone is not None:
-            seconds = (times[-1] if times else len(pictures) / rate) + 1 / rate
+            seconds = sound_seconds or (times[-1] if times else len(pictures) / rate) + 1 / rate
             container.mux(_encode_tone(tone, seconds))
     return path
 
@@ -114,6 +124,7 @@ class Content:
 
     frames: list[Pixels] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
+    last: float = 0.0  # seconds that the last frame is shown
     samples: int = 0
     loudness: float = 0.0
     sound_codec: str | None = None
@@ -133,6 +144,7 @@ def read_clip(path: Path) -> Content:
                 content.frames.append(frame.to_ndarray(format="rgb24"))
                 content.times.append(float(frame.time))
                 content.rotation = frame.rotation
+                content.last = float((frame.duration or 0) * frame.time_base)
             else:
                 content.samples += frame.samples
                 levels.append(float(np.abs(frame.to_ndarray().astype(np.float64)).mean()))

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import time
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -19,10 +18,8 @@ import pytest
 pytest.importorskip("av", reason="needs PyAV: the extra `video`")
 
 from agelens import cli
-from agelens.analyzer import Analyzer
 from agelens.cli.video_names import find_videos
 from agelens.errors import (
-    CorruptVideoError,
     MissingCodecError,
     NoFramesError,
     NotFoundError,
@@ -31,8 +28,7 @@ from agelens.errors import (
     UsageError,
 )
 from agelens.serialise import VIDEO_COLUMNS, read_jsonl
-from agelens.video.analysis import ClipAnalysis, Pace
-from agelens.video.reader import Frame, VideoReader
+from agelens.video.reader import VideoReader
 from agelens.video.writer import VideoWriter
 from clips import make_clip, portrait_frames, read_clip
 from command import on_terminal, records, run, start
@@ -312,6 +308,28 @@ def test_a_truncated_file_keeps_what_was_decoded(predict: Predict, tmp_path: Pat
     assert len(read_clip(tmp_path / "o.mp4").frames) >= 30
 
 
+@pytest.mark.parametrize(("name", "out"), [("a.mp4", "o.mp4"), ("a.mkv", "o.webm"), ("a.mp4", "o.mkv")])
+def test_a_last_frame_that_stays_is_no_truncation(predict: Predict, tmp_path: Path, name: str, out: str) -> None:
+    clip = make_clip(tmp_path / name, portrait_frames(12), options={"bf": "0"}, stay=4.0)
+    done = predict(clip, "-o", tmp_path / out, "--every", "6")
+    assert done.returncode == 0, done.stderr
+    assert [record["error"] for record in lines(tmp_path / f"{out}.jsonl")] == [None, None]
+    written = read_clip(tmp_path / out)
+    assert (written.times[-1], written.last) == pytest.approx((11 / 25, 4.0), abs=2e-3)
+    assert predict(clip, "-o", tmp_path / out, "--every", "6", "--end", "1.0").returncode == 0
+    assert read_clip(tmp_path / out).last == pytest.approx(1.0 - 11 / 25, abs=2e-3)
+
+
+@pytest.mark.parametrize("out", ["r.jsonl", "o.mp4"])
+def test_sound_that_outlasts_the_picture_is_no_truncation(predict: Predict, tmp_path: Path, out: str) -> None:
+    clip = make_clip(tmp_path / "a.flv", portrait_frames(25), sound="aac", sound_seconds=4.0)
+    done = predict(clip, "-o", tmp_path / out, "--every", "5")
+    assert (done.returncode, "truncated" in done.stderr) == (0, False)
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    done = predict(clip, "-o", tmp_path / out, "--every", "5")
+    assert (done.returncode, "truncated" in done.stderr) == (1, True)
+
+
 def test_a_file_without_its_index_says_so(tmp_path: Path) -> None:
     whole = make_clip(tmp_path / "whole.mp4", portrait_frames(20))
     clip = tmp_path / "cut.mp4"
@@ -360,107 +378,72 @@ def test_typed_errors_of_the_reader(tmp_path: Path) -> None:
         assert isinstance(reader.failure, NoFramesError)
 
 
-def test_damage_in_the_middle_is_passed_over(tmp_path: Path) -> None:
-    clip = make_clip(tmp_path / "a.mkv", portrait_frames(60), options={"g": "10"})
+def spoil(clip: Path, begin: float, end: float) -> None:
+    """Overwrites that part of a file with bytes of chance."""
     data = bytearray(clip.read_bytes())
-    data[len(data) // 2 : len(data) // 2 + 400] = b"\xff" * 400
+    first, last = int(begin * len(data)), int(end * len(data))
+    data[first:last] = np.random.default_rng(1).bytes(last - first)
     clip.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.mov", "mpeg4"), ("a.avi", "mpeg4")])
+def test_damage_in_the_middle_is_an_error_at_the_end(predict: Predict, tmp_path: Path, name: str, codec: str) -> None:
+    clip = make_clip(tmp_path / name, portrait_frames(50, step=1.0), codec=codec, options={"g": "12"})
+    spoil(clip, 0.35, 0.6)
+    done = predict(clip, "-o", tmp_path / "o.mp4", "--every", "5")
+    assert done.returncode == 1
+    *kept, last = lines(tmp_path / "o.mp4.jsonl")
+    assert len(kept) >= 4
+    assert all(record["error"] is None for record in kept)
+    assert kept[-1]["time_seconds"] > 1.2, "what lies behind the damage is read"
+    assert last["error"]["code"] == "corrupt_video"
+    assert len(read_clip(tmp_path / "o.mp4").frames) >= 20
+
+
+@pytest.mark.parametrize("ending", ["mkv", "ts"])
+def test_what_is_kept_of_formats_that_tell_no_damage(tmp_path: Path, ending: str) -> None:
+    clip = make_clip(tmp_path / f"a.{ending}", portrait_frames(60), options={"g": "10"})
+    spoil(clip, 0.35, 0.6)
     with VideoReader(clip) as reader:
         frames = list(reader.read_frames())
-    assert 35 <= len(frames) <= 60
+    assert 20 <= len(frames) < 60
+    assert frames[-1].seconds == pytest.approx(59 / 25, abs=0.01)
 
 
-class _Refusing:
-    """A decoded frame whose coding of colours FFmpeg doesn't convert."""
-
-    height, colorspace = 240, 10
-
-    def __init__(self, *, at_all: bool) -> None:
-        self.at_all = at_all
-
-    def to_ndarray(self, *, format: str, src_colorspace: str | None) -> np.ndarray:  # noqa: A002
-        if src_colorspace is None or not self.at_all:
-            raise OSError(95, "Operation not supported")
-        assert (format, src_colorspace) == ("rgb24", "ITU601")
-        return np.full((240, 320, 3), 7, np.uint8)
-
-
-def test_colours_that_ffmpeg_does_not_convert_are_taken_as_usual_ones() -> None:
-    assert (Frame(3, 0.1, _Refusing(at_all=True), 1).read_pixels() == 7).all()
-    with pytest.raises(CorruptVideoError, match=r"frame 3 can't be converted .*Operation not supported"):
-        Frame(3, 0.1, _Refusing(at_all=False)).read_pixels()
+def test_times_go_on_where_recordings_were_joined(predict: Predict, tmp_path: Path) -> None:
+    part = make_clip(tmp_path / "a.ts", portrait_frames(50, step=1.0), sound="aac")
+    clip = tmp_path / "twice.ts"
+    clip.write_bytes(2 * part.read_bytes())
+    done = predict(clip, "-o", tmp_path / "o.mp4", "--every", "10")
+    assert done.returncode == 0, done.stderr
+    times = [record["time_seconds"] for record in lines(tmp_path / "o.mp4.jsonl")]
+    assert times == pytest.approx([0.4 * i for i in range(10)], abs=0.1)
+    before, after = read_clip(part), read_clip(tmp_path / "o.mp4")
+    assert len(after.times) == 100
+    assert np.diff(after.times) == pytest.approx(0.04, abs=0.1)
+    assert after.times[-1] == pytest.approx(99 / 25, abs=0.1)
+    assert after.samples == pytest.approx(2 * before.samples, abs=0.15 * 48_000), "but for the overlap"
+    late = predict(clip, "--start", "3.0", "--every", "10")
+    assert [record["frame"] for record in records(late.stdout)] == pytest.approx([75, 85, 95], abs=2)
 
 
-@pytest.mark.parametrize("shown", [False, True])
-def test_a_frame_that_cannot_be_converted_ends_its_clip_with_an_error_and_the_next_goes_on(
-    predict: Predict, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: bool
-) -> None:
-    whole = Frame.read_pixels
-
-    def read(frame: Frame) -> np.ndarray:
-        if frame.number == 12:
-            raise CorruptVideoError("it is odd")
-        return whole(frame)
-
-    monkeypatch.setattr(Frame, "read_pixels", read)
-    other = make_clip(tmp_path / "other.mp4", portrait_frames(10))
-    out = tmp_path / ("out" if shown else "r.jsonl")
-    done = predict(clip, other, "--every", "1", "-o", f"{out}/" if shown else out)
-    assert done.returncode == 1
-    found = [record for file in ([out] if not shown else sorted(out.glob("*.jsonl"))) for record in lines(file)]
-    assert [record["error"] and record["error"]["code"] for record in found] == [
-        *[None] * 12,
-        "corrupt_video",
-        *[None] * 10,
-    ]
-
-
-def test_what_ends_the_feeding_is_raised(clip: Path, stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = Frame.read_pixels
-
-    def read(frame: Frame) -> np.ndarray:
-        if frame.number == 12:
-            raise MemoryError
-        return whole(frame)
-
-    monkeypatch.setattr(Frame, "read_pixels", read)
+def test_a_recording_that_begins_in_the_middle_is_not_damaged(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "a.ts", portrait_frames(60), options={"g": "12", "bf": "2"})
+    clip.write_bytes(clip.read_bytes()[188 * 40 :])
     with VideoReader(clip) as reader:
-        shown = ClipAnalysis(Analyzer(str(stand_in), threads=1), reader, "clip", pace=Pace(1, None)).run()
-        assert [next(shown).frame.number for _ in range(12)] == list(range(12))
-        with pytest.raises(MemoryError):
-            next(shown)
+        frames = list(reader.read_frames())
+    assert 20 <= len(frames) < 60
+    assert (reader.failure, reader.damaged) == (None, 0)
 
 
-def test_time_goes_on_where_pieces_were_joined(tmp_path: Path) -> None:
-    piece = make_clip(tmp_path / "a.ts", portrait_frames(25))
-    joined = tmp_path / "joined.ts"
-    joined.write_bytes(piece.read_bytes() * 2)
-    with VideoReader(joined) as reader:
-        times = np.array([frame.seconds for frame in reader.read_frames()])
-    assert len(times) == 50
-    np.testing.assert_allclose(np.diff(times), 0.04, atol=0.002)
-
-
-def test_a_frame_that_stays_at_the_end_is_no_truncation(tmp_path: Path) -> None:
-    clip = make_clip(tmp_path / "a.mp4", portrait_frames(25))
-    for lasts, kind in ((None, TruncatedVideoError), (4.0, type(None))):
-        with VideoReader(clip) as reader:
-            reader.clip = replace(reader.clip, seconds=5.0)
-            natives = list(reader._natives)
-            if lasts is not None:
-                natives[-1].duration = int(lasts / reader.time_base)
-            reader._natives = iter(natives)
-            assert len(list(reader.read_frames())) == 25
-            assert isinstance(reader.failure, kind)
-
-
-def test_sound_that_lasts_longer_than_the_pictures_is_no_truncation(tmp_path: Path) -> None:
-    clip = make_clip(tmp_path / "a.mp4", portrait_frames(25), sound="aac")
-    with VideoReader(clip) as reader:
-        reader.clip = replace(reader.clip, seconds=5.0)
-        reader._counts_others = True  # as where the container alone says how long it is
-        assert len(list(reader.read_frames())) == 25
-        assert reader.failure is None
+@pytest.mark.parametrize("ending", ["mp4", "ts", "mkv"])
+def test_groups_that_build_on_those_before_are_not_damaged(tmp_path: Path, ending: str) -> None:
+    options = {"g": "12", "bf": "2", "x264-params": "open-gop=1"}
+    clip = make_clip(tmp_path / f"a.{ending}", portrait_frames(60), options=options)
+    for begin in (0.0, 0.7, 1.1):
+        with VideoReader(clip, start=begin) as reader:
+            assert len(list(reader.read_frames())) == pytest.approx(60 - begin * 25, abs=1)
+        assert (reader.failure, reader.damaged) == (None, 0)
 
 
 def test_a_missing_encoder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -537,6 +520,62 @@ def test_colours_come_through(tmp_path: Path, height: int) -> None:
     with VideoReader(tmp_path / "a.mp4") as reader:
         for frame, colour in zip(reader.read_frames(), colours, strict=True):
             np.testing.assert_allclose(frame.read_pixels()[50:80, 50:80].mean(axis=(0, 1)), colour, atol=4)
+
+
+def test_colours_that_ffmpeg_does_not_convert(predict: Predict, clip: Path, tmp_path: Path) -> None:
+    ycgco, constant, plain = 8, 10, 9
+    frames = list(portrait_frames(10))
+    means = []
+    for matrix in (constant, plain):
+        with VideoReader(make_clip(tmp_path / f"{matrix}.mp4", frames, colours=matrix)) as reader:
+            means.append([frame.read_pixels().mean(axis=(0, 1)) for frame in reader.read_frames()])
+    np.testing.assert_allclose(means[0], means[1], atol=1)
+    assert len(means[0]) == 10
+    strange = make_clip(tmp_path / "strange.mp4", frames, colours=ycgco)
+    done = predict(strange, clip, "-o", tmp_path / "r.jsonl", "--every", "10")
+    assert done.returncode == 1
+    found = lines(tmp_path / "r.jsonl")
+    assert [record["error"] and record["error"]["code"] for record in found] == ["missing_codec", None, None, None]
+    assert "matrix 8" in found[0]["error"]["message"]
+
+
+@pytest.mark.parametrize("every", [1, 4])
+def test_colours_that_change_to_unknown_ones_end_with_an_error(predict: Predict, tmp_path: Path, every: int) -> None:
+    frames, clip = list(portrait_frames(30, step=1.0)), tmp_path / "mix.ts"
+    parts = [
+        make_clip(tmp_path / "1.ts", frames[:15], options={"bf": "0"}),
+        make_clip(
+            tmp_path / "2.ts", frames[15:], options={"bf": "0"}, colours=8, times=[i / 25 for i in range(15, 30)]
+        ),
+    ]
+    clip.write_bytes(b"".join(part.read_bytes() for part in parts))
+    done = predict(clip, "-o", tmp_path / "o.mp4", "--every", str(every))
+    assert done.returncode == 1
+    *kept, last = lines(tmp_path / "o.mp4.jsonl")
+    assert [record["frame"] for record in kept] == list(range(0, 15, every))
+    assert last["error"]["code"] == "missing_codec"
+    assert len(read_clip(tmp_path / "o.mp4").frames) == 15
+
+
+def test_what_ends_the_reading_thread_is_raised(stand_in: Path, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from agelens import Analyzer
+    from agelens.video import reader as module
+    from agelens.video.analysis import ClipAnalysis, Pace
+
+    read = module.Frame.read_pixels
+
+    def fail(frame: module.Frame) -> np.ndarray:
+        if frame.number == 12:
+            raise MemoryError("no room")
+        return read(frame)
+
+    monkeypatch.setattr(module.Frame, "read_pixels", fail)
+    shown: list[int] = []
+    with VideoReader(clip) as opened:
+        analysis = ClipAnalysis(Analyzer(str(stand_in), threads=1), opened, "clip", pace=Pace())
+        with pytest.raises(MemoryError, match="no room"):
+            shown.extend(frame.frame.number for frame in analysis.run())
+    assert shown == list(range(12))
 
 
 # --- the writer by itself ------------------------------------------------------------------------------------------

@@ -341,7 +341,7 @@ def test_tasks_that_were_not_asked_for_stay_away() -> None:
 
 
 def frames_at(times: list[float]) -> list[Frame]:
-    return [Frame(number, seconds, None) for number, seconds in enumerate(times)]
+    return [Frame(number, seconds, 0.04, None) for number, seconds in enumerate(times)]
 
 
 def test_pace_by_count_and_by_time() -> None:

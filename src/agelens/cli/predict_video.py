@@ -143,6 +143,7 @@ class _Run:
         analysis = ClipAnalysis(analyzer, reader, source, pace=pace, tracking=tracking, shown=shown)
         self.tally.begin(self._expect(reader))
         last: Report | None = None
+        failure: InputError | None = None
         with _open_video(places.copy, reader) as video:
             frames = cast("Generator[Shown]", analysis.run())
             with closing(frames):
@@ -153,12 +154,14 @@ class _Run:
                         self._collect(places, analysis, analyzer)
                 except KeyboardInterrupt:
                     pass
+                except InputError as error:  # what came before is kept, and the next video has its turn
+                    failure = error
             analysis.finish()
             self._collect(places, analysis, analyzer)
             if video is not None:
                 rest = last.time_seconds if interrupts.signal and last else self._options.end
                 _pass_sound(reader, video, self._options.start, rest)
-        failure = reader.failure
+        failure = failure or reader.failure
         if failure is not None and not interrupts.signal:
             number = 0 if last is None or last.frame is None else last.frame + 1
             time = 0.0 if last is None else last.time_seconds
@@ -181,7 +184,9 @@ class _Run:
     def _take(self, frame: Shown, reader: VideoReader, video: VideoWriter | None, writer: Writer | None) -> None:
         if video is not None and frame.pixels is not None:
             draw_on(frame.pixels, frame.faces)
-            video.write(frame.pixels, frame.frame.seconds - self._options.start)
+            seconds, duration, end = frame.frame.seconds, frame.frame.duration, self._options.end
+            duration = duration if end is None else min(duration, end - seconds)
+            video.write(frame.pixels, seconds - self._options.start, duration)
             self.has_shown = True
             _pass_sound(reader, video, self._options.start, frame.frame.seconds)
         if frame.report is not None and writer is not None:

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, cast
 
-from agelens.errors import InputError
 from agelens.types import Box, Face, Report
 from agelens.video.tracks import Tracker
 
@@ -134,7 +133,7 @@ class ClipAnalysis:
         """The frames that were looked at, or all where they are shown, in order.
 
         Raises:
-            InputError: The file can't be read any more.
+            InputError: The file can't be read any more, or a frame has no colours that can be read.
         """
         reports = cast("Generator[Report]", self._analyzer.stream(self._feed()))
         between: list[Frame] = []
@@ -145,7 +144,6 @@ class ClipAnalysis:
             while report is not None:
                 item = self._items.get()
                 if item is None:
-                    next(reports, None)  # which raises what ended the feeding before its time
                     break
                 frame, pixels = item
                 if pixels is None:
@@ -160,6 +158,7 @@ class ClipAnalysis:
                 between, before = [], report
                 yield Shown(frame, report, report.faces, pixels if self._shown else None)
             yield from self._show_between(between, before, None)
+            next(reports, None)  # raises what ended the feeding, if that wasn't the end of the clip
         finally:
             self._stopped.set()
             reports.close()
@@ -176,8 +175,6 @@ class ClipAnalysis:
                     self._put((frame, None))
         except _StoppedError:
             return
-        except InputError as error:
-            self._reader.failure = error
         finally:
             self._put_end()
 

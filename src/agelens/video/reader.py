@@ -40,11 +40,19 @@ HIGH: Final = 720
 LEAST_MISSING: Final = 0.6
 """Seconds that a file must lack of the length it states before it counts as truncated."""
 
-LEAST_BACK: Final = 0.1
-"""Seconds, and at least a frame, by which a time stamp must lie before the last one to be of another piece."""
-
 MISSING_SHARE: Final = 0.02
 """And this share of its length: headers are not exact."""
+
+JUMP: Final = 0.5
+"""Seconds by which times must jump back before they count as begun anew; frames out of order are nearer together."""
+
+HEALTHY: Final = 1
+"""Packets that may fail in a healthy file: some cameras end one with a packet that holds no picture."""
+
+# Matrices of colours, as ITU-T H.273 numbers them. FFmpeg converts 1, 4 to 7 and 9; 12 and 13 follow from the
+# primaries, which mostly are those of BT.709. Of what is left (YCgCo, ICtCp) no other matrix comes near.
+_BY_SIZE: Final = frozenset({0, 2, 12, 13})
+_BT2020, _BT2020_CONSTANT = 9, 10  # of constant luminance, which differs where colours are strong
 
 _DEMUXER_OPTIONS: Final = {"protocol_whitelist": "none"}  # a playlist must not make us open other files or addresses
 
@@ -56,12 +64,14 @@ class Frame:
     Attributes:
         number: From 0, counted from the beginning of the clip, also where reading starts later.
         seconds: Time since the beginning of the clip.
+        duration: Seconds that it is shown; at least as by the average rate.
         native: As decoded, of PyAV.
         turns: Quarter turns, counter-clockwise, that make it upright.
     """
 
     number: int
     seconds: float
+    duration: float
     native: Native
     turns: int = 0
 
@@ -69,30 +79,21 @@ class Frame:
         """RGB uint8, shape (H, W, 3), upright; an array of its own.
 
         Raises:
-            CorruptVideoError: It can't be converted.
+            MissingCodecError: FFmpeg doesn't know how its colours are coded.
         """
-        # Who doesn't say how colours are coded means what screens of that size assume (as FFmpeg's own players do), and
-        # codings that FFmpeg doesn't convert are nearer to that than to nothing.
-        assumed = "ITU709" if self.native.height >= HIGH else "ITU601"
-        told = self.native.colorspace not in (0, 2)
+        told = int(self.native.colorspace)
+        # Who doesn't say how colours are coded means what screens of that size assume (as FFmpeg's own players do).
+        usual = "ITU709" if self.native.height >= HIGH else "ITU601"
+        coded = usual if told in _BY_SIZE else _BT2020 if told == _BT2020_CONSTANT else None
         try:
-            pixels = self._convert(None if told else assumed)
-        except (OSError, ValueError):
-            pixels = self._convert_anyhow(assumed)
-        return np.ascontiguousarray(np.rot90(pixels, self.turns)) if self.turns else pixels
-
-    def _convert(self, coded: str | None) -> Pixels:
-        pixels: Pixels = self.native.to_ndarray(format="rgb24", src_colorspace=coded)
-        return pixels
-
-    def _convert_anyhow(self, coded: str) -> Pixels:
-        try:
-            return self._convert(coded)
-        except (OSError, ValueError) as error:
-            raise CorruptVideoError(
-                f"the pixels of frame {self.number} can't be converted ({error}); convert the video, for example to"
-                " H.264"
+            pixels: Pixels = self.native.to_ndarray(format="rgb24", src_colorspace=coded)
+        except (OSError, ValueError) as error:  # what PyAV's errors are, too
+            raise MissingCodecError(
+                f"frame {self.number:,} can't be turned into RGB by this build of FFmpeg"
+                f" ({getattr(error, 'strerror', None) or error}): colours coded by matrix {told} of ITU-T H.273,"
+                f" {self.native.format.name}; convert the video, for example to BT.709"
             ) from error
+        return np.ascontiguousarray(np.rot90(pixels, self.turns)) if self.turns else pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,8 @@ class VideoReader:
     Attributes:
         clip: What the file says of itself.
         failure: Once the frames are read: why they are not all there, or None.
-        damaged: Packets that couldn't be decoded.
+        damaged: Packets that couldn't be decoded, and frames that were decoded with errors. Packets before the first
+            frame don't count: where a recording begins in the middle they miss what they build on.
         packets: Packets of sound, in the order of the file, for the writer to take.
 
     Raises:
@@ -141,10 +143,10 @@ class VideoReader:
         self._file = _open_file(self._name)
         self.failure: InputError | None = None
         self.damaged = 0
+        self._spoiled = 0  # frames that were decoded with errors
         self.packets: deque[Native] = deque()
-        self._last_lasts = 0.0  # seconds that the last frame is to be seen
-        self._counts_others = False  # whether the length that the file states is not of its video alone
         self._natives: Iterator[Native] = iter(())
+        self._states_container = False  # whether the length is that of all streams together
         try:
             self._container = self._open(self._file)
             self._stream = self._choose_stream()
@@ -189,27 +191,29 @@ class VideoReader:
     def read_frames(self) -> Iterator[Frame]:
         """The frames, in order. What can't be decoded is passed over; see `failure` at the end."""
         number = self._seek() if self._start > 0 else 0
-        last, shift, period = -1.0, 0.0, 1 / float(self.clip.rate)
+        period = 1 / float(self.clip.rate)
+        last, reached = -1.0, 0.0
         ended_early = False
         for native in self._natives:
-            seconds = last + period if native.pts is None else float(native.time) - self._origin + shift
-            if last - seconds > max(period, LEAST_BACK) and last >= 0:
-                # Pieces that were joined, or a recorder that began anew: time goes on.
-                shift += last + period - seconds
-                seconds = last + period
+            seconds = last + period if native.pts is None else float(native.time) - self._origin
             seconds = max(round(seconds, 6), 0.0)
             if seconds <= last and last >= 0:
                 seconds = last + 1e-6
             if self._end is not None and seconds >= self._end:
                 ended_early = True
                 break
+            duration = max(float((native.duration or 0) * self.time_base), period)
             if seconds >= self._start - 1e-6:
-                yield Frame(number, seconds, native, self._turns)
-            last = seconds
+                yield Frame(number, seconds, duration, native, self._turns)
+            last, reached = seconds, seconds + duration
             number += 1
-            self._last_lasts = float((native.duration or 0) * self.time_base)
         if not ended_early and self.failure is None:
-            self.failure = self._explain_end(last, number)
+            self.failure = self._explain_end(last, reached, number)
+        if self.failure is None and (self.damaged > HEALTHY or self._spoiled):
+            self.failure = CorruptVideoError(
+                f"{self._name!r} is damaged: pieces that could not be decoded, or not wholly: {self.damaged:,}; what"
+                " was read is kept; copy or download it again"
+            )
 
     def _open(self, file: IO[bytes]) -> Native:
         try:
@@ -270,7 +274,7 @@ class VideoReader:
         sounds = [stream.index for stream in self.sound_streams]
         self._container.close()
         self._file.seek(0)
-        self.damaged, self.failure = 0, None
+        self.damaged, self._spoiled, self.failure = 0, 0, None
         self.packets.clear()
         self._container = self._open(self._file)
         self._stream = self._container.streams[index]
@@ -279,6 +283,7 @@ class VideoReader:
         self._natives = self._decode()
 
     def _stated_seconds(self) -> float | None:
+        """How long the pictures last; where that isn't told, how long all lasts."""
         stream = self._stream
         if stream.duration:
             return float(stream.duration * stream.time_base)
@@ -286,13 +291,27 @@ class VideoReader:
         with contextlib.suppress(ValueError):
             hours, minutes, seconds = tag.split(":")
             return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-        self._counts_others = len(self._container.streams) > 1 + len(self.sound_streams)
+        self._states_container = True
         return self._container.duration / 1e6 if self._container.duration else None
+
+    def _measure(self) -> float:
+        """Seconds from the first to the last of all that the file holds, as sound that goes on after the picture."""
+        begin, end = float("inf"), 0.0
+        broken = contextlib.suppress(self._av.error.FFmpegError, OSError)
+        with self._path().open("rb") as file, self._open(file) as other, broken:
+            for packet in other.demux():
+                stamp = packet.pts if packet.pts is not None else packet.dts
+                if stamp is not None:
+                    begin = min(begin, float(stamp * packet.time_base))
+                    end = max(end, float((stamp + (packet.duration or 0)) * packet.time_base))
+        return end - min(begin, end)
 
     def _decode(self) -> Iterator[Native]:
         """Native frames; packets of sound go to `packets`."""
         av = self._av
         packets = self._container.demux(self._stream, *self.sound_streams)
+        refused, begun = 0, False
+        clock = _Clock()
         while True:
             try:
                 packet = next(packets, None)
@@ -301,16 +320,24 @@ class VideoReader:
                 packet = None
             if packet is None:
                 break
+            clock.straighten(packet)
             if packet.stream is not self._stream and packet.stream.type == "audio":
                 self.packets.append(packet)
                 continue
             try:
                 frames = packet.decode()
             except av.error.FFmpegError as error:
-                if not isinstance(error, av.error.EOFError):
-                    self.damaged += 1
+                if packet.size and not isinstance(error, av.error.EOFError):
+                    refused += 1
+                    self.damaged += begun
                 continue
-            yield from frames
+            for frame in frames:
+                begun = True
+                self._spoiled += frame.is_corrupt
+                self.damaged += frame.is_corrupt
+                yield frame
+        if not begun:
+            self.damaged += refused
         with contextlib.suppress(av.error.FFmpegError):
             yield from self._stream.decode(None)
 
@@ -318,6 +345,9 @@ class VideoReader:
         """Goes to the last frame before `start` from which decoding can begin; the number of that frame."""
         base = self.time_base
         target = int((self._start + self._origin) / base)
+        if self.clip.seconds is not None and self._start >= self.clip.seconds:  # where times begin anew, there is more
+            self._rewind()
+            return 0
         try:
             self._container.seek(target, stream=self._stream, backward=True)
             first = next(self._decode(), None)
@@ -333,10 +363,14 @@ class VideoReader:
         # Every packet is one frame: those before are counted without being decoded.
         with self._path().open("rb") as file, self._open(file) as other:
             stream = other.streams[self._stream.index]
-            number, later = 0, 0
+            number, later, clock = 0, 0, _Clock()
             for packet in other.demux(stream):
                 if packet.pts is None:
                     continue
+                clock.straighten(packet)
+                if clock.has_jumped:  # a time means several frames then
+                    self._rewind()
+                    return 0
                 number += packet.pts < begin
                 later = later + 1 if packet.pts >= begin else 0
                 if later > 64:  # no codec holds a frame back for longer
@@ -350,21 +384,53 @@ class VideoReader:
         why = getattr(error, "strerror", None) or error
         return TruncatedVideoError(f"{self._name!r} can't be read to its end ({why}); what was read is kept")
 
-    def _explain_end(self, last: float, count: int) -> InputError | None:
+    def _explain_end(self, last: float, reached: float, count: int) -> InputError | None:
         if count == 0 or last < self._start:
             return NoFramesError(f"{self._name!r} has no frame between the start and the end that were asked for")
         stated = self.clip.seconds
-        reached = last + max(1 / float(self.clip.rate), self._last_lasts)
-        sounds = [self.seconds_of(packet) or 0.0 for packet in list(self.packets)[-1:]]
-        reached = max([reached, *sounds])
-        if self._counts_others:
-            return None  # of which one may be longer, and is not read
-        if stated and stated - reached > max(LEAST_MISSING, MISSING_SHARE * stated):
+        if _falls_short(reached, stated) and self._states_container:
+            reached = max(reached, self._measure())
+        if _falls_short(reached, stated):
             return TruncatedVideoError(
                 f"{self._name!r} ends after {reached:.1f} of {stated:.1f} seconds: the file is truncated; what was read"
                 " is kept"
             )
         return None
+
+
+class _Clock:
+    """Times that go on where those of the packets begin anew, as in recordings that were joined."""
+
+    def __init__(self) -> None:
+        self._shift = 0.0
+        self._streams: dict[int, tuple[float, float]] = {}  # the end of what came last, and by how much it was shifted
+
+    @property
+    def has_jumped(self) -> bool:
+        """Whether times have begun anew."""
+        return self._shift > 0
+
+    def straighten(self, packet: Native) -> None:
+        """Shifts the times of the next packet of the file so that they go on; all streams by the same."""
+        stamp = packet.dts if packet.dts is not None else packet.pts
+        if stamp is None:
+            return
+        base = packet.time_base
+        time, length = float(stamp * base), float((packet.duration or 0) * base)
+        end, shift = self._streams.get(packet.stream.index, (time, self._shift))
+        if time + shift < end - JUMP and self._shift > shift:  # another stream began anew before
+            shift = self._shift
+        if time + shift < end - JUMP:
+            shift = self._shift = end - time
+        self._streams[packet.stream.index] = max(end, time + shift + length), shift
+        if shift:
+            by = round(shift / base)
+            packet.dts = None if packet.dts is None else packet.dts + by
+            packet.pts = None if packet.pts is None else packet.pts + by
+
+
+def _falls_short(reached: float, stated: float | None) -> bool:
+    return stated is not None and stated - reached > max(LEAST_MISSING, MISSING_SHARE * stated)
 
 
 def _open_file(name: str) -> IO[bytes]:

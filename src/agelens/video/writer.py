@@ -132,6 +132,8 @@ class VideoWriter(Closing):
         context.colorspace = context.color_primaries = context.color_trc = standard
         if pixel_shape is not None:
             context.sample_aspect_ratio = pixel_shape
+        context.flags |= int(self._av.codec.context.Flags.frame_duration)  # or encoders pass none on
+        self._period = 1 / float(rate)
         self._last = -1
         self._sounds = {stream.index: _Sound(self._av, self._container, stream, kind) for stream in sounds}
 
@@ -140,8 +142,13 @@ class VideoWriter(Closing):
         """Whether no frame was written yet."""
         return self._last < 0
 
-    def write(self, pixels: Pixels, seconds: float) -> None:
+    def write(self, pixels: Pixels, seconds: float, duration: float | None = None) -> None:
         """Takes one frame, RGB uint8 of shape (H, W, 3), to be shown from `seconds` on.
+
+        Args:
+            pixels: The frame.
+            seconds: Since the beginning.
+            duration: How long it is shown if it is the last one; None: as by the rate.
 
         Raises:
             OutputError: It can't be written.
@@ -154,6 +161,7 @@ class VideoWriter(Closing):
         )
         stamp = max(round(seconds / self._unit), self._last + 1)
         frame.pts, frame.time_base = stamp, self._unit
+        frame.duration = max(round((self._period if duration is None else duration) / self._unit), 1)
         with self._typed_errors():
             if self.is_empty:  # a file that was begun and holds no frame would crash FFmpeg at its end
                 self._start()
@@ -240,6 +248,7 @@ class _Sound:
         self._av = av
         self._copied = not kind.sounds or source.codec_context.codec.canonical_name in kind.sounds
         self._resampler: Native = None
+        self._stamp: int | None = None  # of the last packet that was copied
         if self._copied:
             self._stream = container.add_stream_from_template(source)
             return
@@ -255,6 +264,9 @@ class _Sound:
                 return []
             shift = round(seconds / packet.time_base) - (packet.pts if packet.pts is not None else packet.dts)
             packet.dts += shift
+            if self._stamp is not None and packet.dts <= self._stamp:  # sounds of recordings that were joined overlap
+                return []
+            self._stamp = packet.dts
             if packet.pts is not None:
                 packet.pts += shift
             packet.stream = self._stream

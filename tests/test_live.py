@@ -207,7 +207,10 @@ def test_frames_keep_tracks_and_pages_don_t_mix(served: Page) -> None:
     assert served.ask("POST", "/look?page=one", b"no picture")[:2][0] == 415
     assert served.ask("POST", "/look?page=one", b"x" * (9 << 20))[0] == 413
     assert served.ask("POST", "/look", frames[0])[0] == 422
-    assert served.ask("GET", "/settings", Host="evil.example")[0] == 421
+    for host in ("evil.example", "evil.example:8010", "[::2]", "::", ""):
+        assert served.ask("GET", "/settings", Host=host)[0] == 421
+    for host in ("localhost", "LOCALHOST:8010", "127.0.0.1", "[::1]", "[::1]:8010"):
+        assert served.ask("GET", "/settings", Host=host)[0] == 200
     assert served.ask("POST", "/look?page=one", frames[0], Sec_Fetch_Site="cross-site")[0] == 403
     assert served.ask("GET", "/../app.py")[0] == 404
     assert served.ask("GET", "/none.js")[0] == 404
@@ -459,6 +462,23 @@ def test_a_file_starts_again_at_its_end(tmp_path: Path) -> None:
     camera = Camera(str(make_clip(tmp_path / "a.mp4", portrait_frames(5))))
     try:
         assert wait_for(lambda: (camera.take(12, 1) or (0,))[0] > 12)
+    finally:
+        camera.close()
+
+
+def test_a_file_without_a_frame_is_not_opened_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = make_clip(tmp_path / "a.mp4", portrait_frames(3), muxer={"movflags": "frag_keyframe+empty_moov"})
+    data = clip.read_bytes()
+    clip.write_bytes(data[: data.index(b"moof") - 4])  # all but the frames
+    opened = []
+    open_once = Camera._open
+    monkeypatch.setattr(Camera, "_open", lambda camera: (opened.append(camera), open_once(camera))[1])
+    monkeypatch.setattr("agelens.live.cameras.PAUSES", (600.0,))
+    camera = Camera(str(clip))
+    try:
+        assert "no picture" in wait_for(lambda: camera.trouble)
+        assert camera.take(0, 0.2) is None
+        assert len(opened) == 1
     finally:
         camera.close()
 

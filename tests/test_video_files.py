@@ -266,11 +266,26 @@ def test_patterns_of_videos(tmp_path: Path) -> None:
     assert find_videos([f"{tmp_path}/*.mp4"]) == expected[:3]
     assert find_videos([f"{tmp_path}/**/*.mp4"]) == expected
     assert find_videos([f"{tmp_path}/*.mkv"]) == [f"{tmp_path}/*.mkv"]
-    assert find_videos([f"{tmp_path}/*.mp?"]) == expected[:3]
-    assert find_videos([f"{tmp_path}/1*"]) == [str(tmp_path / "10.mp4")]
-    (tmp_path / "11.jpg").touch()
-    assert find_videos([f"{tmp_path}/1*"]) == []
-    assert find_videos([f"{tmp_path}/9*"]) == []
+    for pattern in ("*.m*", "*.mp?", "[0-9]*", "5.mp4/*.mk*"):
+        (tmp_path / "5.mp4/notes.txt").unlink(missing_ok=True)
+        assert find_videos([f"{tmp_path}/{pattern}"]) == (expected[1:2] if "mk" in pattern else expected[:3])
+    (tmp_path / "2.txt").touch()
+    assert find_videos([f"{tmp_path}/[0-9]*"]) == [], "not all are videos"
+    assert find_videos([f"{tmp_path}/*.jpg"]) == []
+    with pytest.raises(UsageError, match="calls of their own"):
+        find_videos([f"{tmp_path}/*.mp?", f"{tmp_path}/*.txt"])
+
+
+def test_videos_where_photos_are_read_are_told(predict: Predict, clip: Path, tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.mkv", "notes.txt"):
+        (tmp_path / name).write_bytes(clip.read_bytes() if name != "notes.txt" else b"notes")
+    for named in (f"{tmp_path}/*", tmp_path):
+        done = predict(named)
+        assert done.returncode == 2
+        assert "3 other files were passed over, of them 2 videos: name them, or end a pattern in .mp4" in done.stderr
+    (tmp_path / "notes.txt").unlink()
+    done = predict(f"{tmp_path}/*", "--every", "30")
+    assert [record["source"] for record in records(done.stdout)] == [f"{tmp_path}/a.mp4", f"{tmp_path}/b.mkv"]
 
 
 def test_without_tracks_each_frame_stands_for_itself(predict: Predict, clip: Path) -> None:

@@ -15,7 +15,7 @@ from agelens.cli.interrupts import Interrupts
 from agelens.cli.outputs import Outputs, plan_outputs
 from agelens.cli.progress import Tally, tell
 from agelens.cli.stdout import open_stdout
-from agelens.cli.video_names import find_videos
+from agelens.cli.video_names import find_videos, is_named_as_video
 from agelens.errors import AgelensError, NothingToReadError, Notice, UsageError
 from agelens.formats import describe, sniff
 from agelens.limits import DEFAULT_LIMITS, Limits
@@ -64,6 +64,7 @@ def _predict(options: PredictOptions) -> int:
     def skip(path: str) -> None:
         if not (copies and copies.is_own(path)):
             tally.skipped += 1
+            tally.skipped_videos += is_named_as_video(path)
 
     sources = _look_ahead(_find(options, copies, skip), options, outputs, tally)
     outputs.try_out()
@@ -191,6 +192,8 @@ def _look_ahead(sources: Iterator[Source], options: PredictOptions, outputs: Out
     first = list(itertools.islice(sources, 2 if outputs.picture else 1))
     if not first:
         found = f"; {tally.skipped:,} other files were passed over" if tally.skipped else ""
+        if tally.skipped_videos:
+            found += f", of them {tally.skipped_videos:,} videos: name them, or end a pattern in .mp4 or as they do"
         raise NothingToReadError(f"nothing to read: there is no picture in {' '.join(options.sources)}{found}")
     if outputs.picture and len(first) > 1:
         raise UsageError(

@@ -115,6 +115,7 @@ class Tally:
 
     def __init__(self, *, quiet: bool, with_bar: bool) -> None:
         self.pictures = self.faces = self.skipped = self.unwritten = 0
+        self.skipped_videos = 0  # of those that were skipped
         self.errors: Counter[str] = Counter()
         self._told = 0
         self._quiet = quiet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -24,37 +25,35 @@ def find_videos(arguments: Sequence[str]) -> list[str]:
     Raises:
         UsageError: Both videos and other things were named.
     """
-    others = [argument for argument in arguments if not (is_video(argument) or _matches_videos(argument))]
-    if len(others) == len(arguments):
+    found = [_find(argument) for argument in arguments]
+    if not any(found):
         return []
-    if others:
-        raise UsageError(f"{others[0]!r} is no video; photos and videos are told in calls of their own")
+    for argument, videos in zip(arguments, found, strict=True):
+        if not videos:
+            raise UsageError(f"{argument!r} is no video; photos and videos are told in calls of their own")
+    return list(itertools.chain.from_iterable(found))
+
+
+def _find(argument: str) -> list[str]:
+    """The videos that one argument names; none where it names other things, too."""
+    path = local_path(argument)
+    if is_web_address(argument) or not is_pattern(path) or exists(Path(path)):
+        return [path] if is_video(argument) else []
+    ending = Path(path).suffix.lower()
+    matches = map(str, Walk.of_pattern(path))
+    if ending in VIDEO_EXTENSIONS:
+        return list(filter(is_video, matches)) or [path]
     videos: list[str] = []
-    for argument in arguments:
-        path = local_path(argument)
-        matches = [] if exists(Path(path)) else _match(path)
-        videos += matches or [path]
+    for match in matches if ending not in EXTENSIONS else ():
+        if not is_video(match):
+            return []
+        videos.append(match)
     return videos
 
 
-def _match(pattern: str) -> list[str]:
-    """The videos that a pattern names, in order; none where it is no pattern."""
-    if not is_pattern(pattern):
-        return []
-    return [str(path) for path in Walk.of_pattern(pattern) if is_video(str(path))]
-
-
-def _matches_videos(argument: str) -> bool:
-    """Whether it is a pattern that names videos and no pictures, by whatever ending."""
-    pattern = local_path(argument)
-    if argument == "-" or is_web_address(argument) or exists(Path(pattern)) or not is_pattern(pattern):
-        return False
-    any_video = False
-    for path in Walk.of_pattern(pattern):
-        if path.suffix.lower() in EXTENSIONS:
-            return False
-        any_video = any_video or is_video(str(path))
-    return any_video
+def is_named_as_video(path: str) -> bool:
+    """Whether the ending of a name promises a video."""
+    return Path(path).suffix.lower() in VIDEO_EXTENSIONS
 
 
 def is_video(argument: str) -> bool:

@@ -98,7 +98,9 @@ def create_app(live: Live) -> FastAPI:
 def _add_guard(app: FastAPI, live: Live) -> None:
     @app.middleware("http")
     async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        host = (request.headers.get("host") or "").rsplit(":", 1)[0].strip("[]").lower()
+        called = (request.headers.get("host") or "").lower()
+        name, _, port = called.rpartition(":")
+        host = (name if port.isdigit() else called).strip("[]")  # an IPv6 address has colons of its own
         if live.hosts and host not in live.hosts:
             return _refuse(421, "wrong_host", f"this page is not called {host!r}; allow the name with --allow-host")
         if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):

@@ -113,13 +113,16 @@ class Camera:
             try:
                 if container is None:
                     container = self._open()
+                gave = False
                 for pixels in self._frames(container):
-                    attempts = 0
+                    attempts, gave = 0, True
                     self._put(pixels)
                     if self._stopped.is_set():
                         break
                 if not self.is_file:
                     self.trouble = "the camera went away; trying again"
+                elif not gave:
+                    self.trouble = f"{self._address!r} gives no picture; trying again"
             except (CameraError, self._av.error.FFmpegError, OSError) as error:
                 self.trouble = f"{error}; trying again"
             if container is not None:

@@ -402,7 +402,8 @@ def test_a_start_that_takes_too_long_is_told_in_one_line(monkeypatch: pytest.Mon
     with pytest.raises(ClusterError) as caught:
         _connect(Pool(), None)
     assert caught.value.message == (
-        "Ray on this machine can't be used: The current node timed out during startup; --resume goes on"
+        "Ray on this machine can't be used: The current node timed out during startup; see that it can start, then run"
+        " it again (with --resume)"
     )
 
 

@@ -252,7 +252,10 @@ def test_deep_grey_tiffs_reach_from_black_to_white(bits: int, white_is_zero: boo
 def test_a_camera_s_raw_file_is_not_judged_by_its_thumbnail(raw: dict[str, int]) -> None:
     data = plain_tiff(bytes(64 * 32), 64, 32, 8, **raw)
     assert sniff(data) is None
-    assert describe(data) == "a camera's raw file"
+    assert describe(data) == "a camera's raw file (export it as a JPEG or TIFF picture)"
+    behind = data[:4] + struct.pack("<I", 8008) + bytes(8000) + data[8:]
+    with pytest.raises(UnsupportedFormatError, match="a camera's raw file"):
+        decode(behind)
     with pytest.raises(UnsupportedFormatError, match="a camera's raw file"):
         decode(data)
     with_smaller_copies = plain_tiff(bytes(64 * 32), 64, 32, 8, 1, t254=0, t330=999)

@@ -461,6 +461,26 @@ def test_groups_that_build_on_those_before_are_not_damaged(tmp_path: Path, endin
         assert (reader.failure, reader.damaged) == (None, 0)
 
 
+@pytest.mark.parametrize("kind", ["a.mkv", "a.mp4"])
+@pytest.mark.parametrize("rate", [1, 5])
+def test_frames_coded_out_of_order_at_a_slow_rate_keep_their_times(tmp_path: Path, kind: str, rate: int) -> None:
+    options = {"bf": "3", "b-adapt": "0", "x264-params": "bframes=3:b-adapt=0"}
+    clip = make_clip(tmp_path / kind, portrait_frames(20), rate=rate, options=options)
+    for begin in (0.0, 8 / rate):
+        with VideoReader(clip, start=begin) as reader:
+            times = np.array([frame.seconds for frame in reader.read_frames()])
+            assert reader.failure is None
+        np.testing.assert_allclose(times, np.arange(20)[np.arange(20) / rate >= begin - 1e-6] / rate, atol=0.002)
+
+
+def test_bursts_at_a_slow_nominal_rate_keep_their_times(tmp_path: Path) -> None:
+    times = [n + b / 30 for n in range(0, 8, 2) for b in range(5)]
+    clip = make_clip(tmp_path / "a.mkv", portrait_frames(len(times)), rate=1, times=times)
+    with VideoReader(clip) as reader:
+        found = [frame.seconds for frame in reader.read_frames()]
+    np.testing.assert_allclose(found, times, atol=0.002)
+
+
 def test_a_missing_encoder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import av
 

@@ -120,12 +120,12 @@ def _sniff_brands(data: bytes) -> str | None:
 
 def describe(data: bytes) -> str:
     """What `data` most likely is, in words with an article, for a message to somebody who took it for a picture."""
+    if data.startswith((b"II*\x00", b"MM\x00*")) and is_raw(data):
+        return "a camera's raw file (export it as a JPEG or TIFF picture)"
     head = data[:SNIFF_BYTES]
     known = sniff(head)
     if known is not None:
         return f"a picture in the format {known}"
-    if head.startswith((b"II*\x00", b"MM\x00*")):
-        return "a camera's raw file"
     for offset, signature, words in _SIGNATURES:
         if head.startswith(signature, offset):
             return words

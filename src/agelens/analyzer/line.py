@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LINGER: Final = 0.05  # seconds that a batch waits for more faces, and then for a thread, while pictures are under way
 AHEAD: Final = 4  # pictures for each thread that are fed and not begun
 CROWD: Final = 16  # faces for each picture that may be in the line; more fill it, as their crops would fill the memory
-MOST_BYTES: Final = 2**28  # of kept pictures in the line; where they fill it, none is begun but those that are
+MOST_BYTES: Final = 2**28  # of kept pictures in the line; where they fill it, no thread begins another one
 NAME: Final = "agelens-line"  # how those of our threads begin
 PATIENCE: Final = 1.0  # seconds that closing waits for what threads are at
 Picture = TypeVar("Picture")
@@ -258,7 +258,9 @@ class Line(Generic[Picture, Answer]):
             answers.append(self._finish(batch.pictures))
 
     def _is_enough(self, faces: int) -> bool:
-        """Whether the pictures next in order have so many faces, or are so many, or are all that are under way."""
+        """Whether the pictures next in order have so many faces, or are so many, or are all that will come for now."""
+        if self._bytes >= MOST_BYTES:
+            faces = 1
         found = ready = 0
         for place in self._places:
             outcome = place.outcome

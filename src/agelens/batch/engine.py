@@ -140,7 +140,9 @@ def _connect(pool: Pool, folder: str | None) -> None:
     except Exception as error:  # of a start that took too long it is no more than an Exception
         where = f"the cluster at {pool.address}" if pool.address else "Ray on this machine"
         why = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
-        raise ClusterError(f"{where} can't be used: {why}; --resume goes on") from error
+        raise ClusterError(
+            f"{where} can't be used: {why}; see that it can start, then run it again (with --resume)"
+        ) from error
 
 
 @contextlib.contextmanager

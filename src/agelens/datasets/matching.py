@@ -108,7 +108,7 @@ def _plausible(matches: list[_Match]) -> list[_Match]:
         folder, place = match.wanted[:-1], match.found[:-1]
         # Paths that begin alike lie where they say, or the folder that it would have become is another one's.
         is_refuted = first in named or instead in filled
-        # A path without a folder may lie in any.
+        # Paths without a folder may lie in any, if none of them lies where it says.
         is_renamed = (not folder or len(became[folder]) == 1) and len(was[place]) == 1
         if is_renamed and not is_refuted:
             kept.append(match)

@@ -160,9 +160,9 @@ class ZipPictures(_ArchivePictures[zipfile.ZipFile]):
                 return self._opened().read(self._members[name])
         # Encrypted, or packed in a way that Python does not know.
         except (RuntimeError, NotImplementedError) as error:
-            raise UnreadableError(f"{name!r} in {self.root} cannot be unpacked: {error}") from error
+            raise UnreadableError(f"{name!r} in {self.root} cannot be unpacked: {error}; unpack it yourself") from error
         except (zipfile.BadZipFile, *_BROKEN_STREAM) as error:
-            raise UnreadableError(f"{name!r} in {self.root} is damaged: {error}") from error
+            raise UnreadableError(f"{name!r} in {self.root} is damaged: {error}; copy it again") from error
 
     def _open(self) -> zipfile.ZipFile:
         return zipfile.ZipFile(self.root)

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from agelens.decode import tiff
-from agelens.errors import CorruptImageError, TruncatedImageError, UnsupportedFormatError
-from agelens.formats import is_raw
+from agelens.errors import CorruptImageError, TruncatedImageError
 
 _LARGEST_PROFILE: Final = 4 * 2**20
 _MOST_PARTS: Final = 1 << 16
@@ -306,8 +305,6 @@ def _read_bmp(data: bytes) -> Container:
 
 
 def _read_tiff(data: bytes) -> Container:
-    if is_raw(data):
-        raise UnsupportedFormatError("it is a camera's raw file; export it as a JPEG or TIFF picture")
     reduced, directory, pages = tiff.isolate_first_page(data)
     profile = directory.block(data, tiff.ICC_PROFILE) or None
     orientation = tiff.find_orientation(directory, data)

@@ -73,7 +73,9 @@ class Connection(HttpToolsProtocol):
         while rest and not self._is_refused:
             room = HEAD_BYTES - self._unused
             if not room:
-                self._refuse(HeadTooLargeError(f"the head of the request has more than {HEAD_BYTES:,} bytes"))
+                self._refuse(
+                    HeadTooLargeError(f"the head of a request has at most {HEAD_BYTES:,} bytes; send shorter headers")
+                )
                 return
             block, rest = bytes(rest[:room]), rest[room:]
             self._unused += len(block)

@@ -99,13 +99,13 @@ def serve(settings: ServerSettings, listening: socket.socket, metrics: Metrics, 
     """
     set_up_logging()
     engine = Engine(settings, metrics)
-    listener = make_listener(create_app(engine), engine, lambda: on_ready(engine.device))
     try:
         engine.warm_up()
+        listener = make_listener(create_app(engine), engine, lambda: on_ready(engine.device))
         listener.run([listening])
     finally:
         engine.close()
-        listener.spare_process()
+    listener.spare_process()
     return 0
 
 
@@ -206,7 +206,8 @@ class Supervisor:
             del self._processes[row]
             code = process.exitcode or 0
             why = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
-            if row not in self._begun and not (self._told and self._processes):
+            has_begun = row in self._begun or self._board.is_ready(row)
+            if not has_begun and not (self._told and self._processes):
                 if code <= 0:  # else it has said why
                     sys.stderr.write(f"agelens serve: a process {why} before it could serve; is there memory enough?\n")
                 return code if code > 0 else 1

@@ -403,7 +403,8 @@ class _Clock:
 
     def __init__(self) -> None:
         self._shift = 0.0
-        self._streams: dict[int, tuple[float, float]] = {}  # the end of what came last, and by how much it was shifted
+        # Of each stream: when the last packet began, when what came so far ends, and by how much it was shifted.
+        self._streams: dict[int, tuple[float | None, float, float]] = {}
 
     @property
     def has_jumped(self) -> bool:
@@ -412,17 +413,15 @@ class _Clock:
 
     def straighten(self, packet: Native) -> None:
         """Shifts the times of the next packet of the file so that they go on; all streams by the same."""
-        stamp = packet.dts if packet.dts is not None else packet.pts
-        if stamp is None:
-            return
-        base = packet.time_base
-        time, length = float(stamp * base), float((packet.duration or 0) * base)
-        end, shift = self._streams.get(packet.stream.index, (time, self._shift))
-        if time + shift < end - JUMP and self._shift > shift:  # another stream began anew before
-            shift = self._shift
-        if time + shift < end - JUMP:
-            shift = self._shift = end - time
-        self._streams[packet.stream.index] = max(end, time + shift + length), shift
+        base, index = packet.time_base, packet.stream.index
+        last, end, shift = self._streams.get(index, (None, 0.0, self._shift))
+        if packet.dts is not None:  # those of presentation jump back where frames are coded out of order
+            time, length = float(packet.dts * base), float((packet.duration or 0) * base)
+            if last is not None and time + shift < last - JUMP and self._shift > shift:
+                shift = self._shift  # another stream began anew before
+            if last is not None and time + shift < last - JUMP:
+                shift = self._shift = end - time
+            self._streams[index] = time + shift, max(end, time + shift + length), shift
         if shift:
             by = round(shift / base)
             packet.dts = None if packet.dts is None else packet.dts + by

@@ -262,6 +262,11 @@ def test_a_camera_s_raw_file_is_not_judged_by_its_thumbnail(raw: dict[str, int])
     assert decode(with_smaller_copies).width == 64
 
 
+def test_a_big_tiff_whose_directory_is_nowhere_is_an_error() -> None:
+    with pytest.raises(TruncatedImageError):
+        decode(b"II+\0" + struct.pack("<HHQ", 8, 0, 2**64 - 1) + bytes(64))
+
+
 def test_lab_tiff() -> None:
     # CIE L*a*b* of sRGB red under D50: 54.3, 80.8, 69.9.
     lab = PillowImage.new("LAB", (16, 16), (round(54.3 * 2.55), 128 + 81, 128 + 70))

@@ -16,11 +16,11 @@ from agelens.types import Age, Box, Face, Gender, ModelId
 from agelens.video.analysis import Pace, pass_between
 from agelens.video.assignment import FORBIDDEN, assign
 from agelens.video.cuts import CutDetector
+from agelens.video.frames import Frame
 from agelens.video.fusion import Fusion, settle_group
 from agelens.video.matching import find_muddled, overlap
 from agelens.video.motion import Motion
 from agelens.video.people import Person
-from agelens.video.reader import Frame
 from agelens.video.tracks import Tracker
 from faces import background
 from stand_in import make_spec

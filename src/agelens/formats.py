@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from typing import Final
 
+from agelens.tags import NEW_SUBFILE_TYPE, PHOTOMETRIC, SUB_IFDS, read_first
+
 SUPPORTED: Final = ("JPEG", "PNG", "WebP", "AVIF", "HEIC", "TIFF", "BMP", "GIF")
 
 EXTENSIONS: Final = frozenset(
@@ -58,8 +60,7 @@ _SIGNATURES: Final[tuple[tuple[int, bytes, str], ...]] = (
     (0, b"\xd0\xcf\x11\xe0", "an old office document"),
     (0, b"version https://git-lfs", "a pointer to a file that Git LFS has not fetched yet"),
 )
-_SHORT: Final = 3
-_NEW_SUBFILE_TYPE, _PHOTOMETRIC, _SUB_IFDS = 254, 262, 330
+_TIFF: Final = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _SENSOR: Final = frozenset({32803, 34892})
 _RIFF: Final = {b"AVI ": "an AVI video", b"WAVE": "a WAV audio"}
 _NETPBM: Final = frozenset({b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"P7"})
@@ -77,7 +78,7 @@ def sniff(data: bytes) -> str | None:
         return "PNG"
     if data.startswith((b"GIF87a", b"GIF89a")):
         return "GIF"
-    if data.startswith((b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")):
+    if data.startswith(_TIFF):
         return None if is_raw(data) else "TIFF"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
@@ -95,19 +96,12 @@ def is_raw(data: bytes) -> bool:
     """
     if data[8:11] == b"CR\x02":
         return True
-    order = "<" if data[:2] == b"II" else ">"
-    tags: dict[int, int] = {}
-    try:
-        version, start = struct.unpack_from(f"{order}HI", data, 2)
-        if version != 42:
-            return False
-        for entry in range(struct.unpack_from(f"{order}H", data, start)[0]):
-            tag, kind, _, value = struct.unpack_from(f"{order}HHI4s", data, start + 2 + 12 * entry)
-            tags[tag] = struct.unpack(f"{order}{'HH' if kind == _SHORT else 'I'}", value)[0]
-    except struct.error:  # its directory lies further behind, or nowhere
+    first = read_first(data)
+    if first is None:  # its directory lies behind what was read of it, or nowhere
         return False
-    is_thumbnail = bool(tags.get(_NEW_SUBFILE_TYPE, 0) & 1) and _SUB_IFDS in tags
-    return is_thumbnail or tags.get(_PHOTOMETRIC) in _SENSOR
+    is_reduced = any(kind & 1 for kind in first.numbers(data, NEW_SUBFILE_TYPE))
+    has_others = any(entry.tag == SUB_IFDS for entry in first.entries)
+    return (is_reduced and has_others) or not _SENSOR.isdisjoint(first.numbers(data, PHOTOMETRIC))
 
 
 def _sniff_brands(data: bytes) -> str | None:
@@ -120,7 +114,7 @@ def _sniff_brands(data: bytes) -> str | None:
 
 def describe(data: bytes) -> str:
     """What `data` most likely is, in words with an article, for a message to somebody who took it for a picture."""
-    if data.startswith((b"II*\x00", b"MM\x00*")) and is_raw(data):
+    if data.startswith(_TIFF) and is_raw(data):
         return "a camera's raw file (export it as a JPEG or TIFF picture)"
     head = data[:SNIFF_BYTES]
     known = sniff(head)

@@ -47,7 +47,7 @@ def _state_of(model: object) -> tuple[object, ...] | None:
         found = Path(model).stat()
     except (OSError, ValueError):  # whoever opens it says why
         return None
-    return os.path.realpath(model), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 @lru_cache(maxsize=4)

@@ -348,8 +348,9 @@ class Line(Generic[Picture, Answer]):
     def _leave(self, batch: _Batch[Answer]) -> None:
         self._batches.popleft()
         self._faces -= sum(len(prepared.faces) for prepared in batch.pictures)
+        was_full = self._bytes >= MOST_BYTES
         self._bytes -= sum(prepared.held_bytes for prepared in batch.pictures)
-        for _ in self._fed:  # some may have been left while kept pictures filled the line
+        for _ in self._fed if was_full else ():  # which nobody began
             self._call_thread()
         batch.pictures.clear()  # what was given belongs to the caller alone: a kept picture is large
         if self._feed_waits and self._has_room():

@@ -31,19 +31,14 @@ def main() -> None:
             sys.stdout.flush()
     except BrokenPipeError:
         status = BROKEN_PIPE
-    except (KeyboardInterrupt, OSError, MemoryError) as error:
-        from agelens.cli.progress import tell
-
-        status = INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
-        tell(f"agelens: {_explain(error)}")
-    except ImportError as error:
-        # What is written in C++ reports as such whatever happens while it is loaded.
-        if not _was_interrupted(error):
+    except (KeyboardInterrupt, ImportError, OSError, MemoryError) as error:
+        interrupted = _was_interrupted(error)
+        if isinstance(error, ImportError) and not interrupted:
             raise
         from agelens.cli.progress import tell
 
-        status = INTERRUPTED
-        tell("agelens: interrupted")
+        status = INTERRUPTED if interrupted else 1
+        tell(f"agelens: {'interrupted' if interrupted else _explain(error)}")
     # Everything is written and closed. To take apart what was loaded, module by module, would take 0.05 s more.
     os._exit(status)
 
@@ -79,15 +74,17 @@ def _tell_warning(
         (file or sys.stderr).write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
-def _was_interrupted(error: BaseException | None) -> bool:
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error is not None
+def _was_interrupted(error: BaseException) -> bool:
+    """Whether it is Ctrl-C, also where what is written in C++ was being loaded, and reports it as an ImportError."""
+    if not isinstance(error, ImportError):
+        return isinstance(error, KeyboardInterrupt)
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, KeyboardInterrupt):
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None
 
 
 def _explain(error: BaseException) -> str:
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
     if isinstance(error, MemoryError):
         return "there is not enough memory; use fewer --threads, a smaller --batch-size or smaller pictures"
     return f"the system refused: {error}"

@@ -181,7 +181,7 @@ class Places:
     """
 
     def __init__(
-        self, folder: Path, arguments: Sequence[str], endings: Sequence[str], taken: set[str] | None = None
+        self, folder: Path, arguments: Sequence[str], endings: Sequence[str], taken: set[int] | None = None
     ) -> None:
         self.folder = folder
         self._endings = frozenset(endings)
@@ -195,7 +195,7 @@ class Places:
         )
         self._around = self._real_base.is_relative_to(self._real)
         self._named = {os.path.realpath(argument) for argument in self._arguments}
-        self._taken: set[str] = set() if taken is None else taken
+        self._taken: set[int] = set() if taken is None else taken
 
     def is_own(self, path: str) -> bool:
         """Whether a file met in a folder is a result of this or an earlier run, and so no input.
@@ -226,14 +226,14 @@ class Places:
         stem = relative.name[: -len(ending)] + label
         for count in itertools.count():
             path = self.folder / relative.with_name(f"{stem}{mark(count)}{ending}")
-            key = key_of(path)
-            if key not in self._taken and not self._may_be_input(path, marked=count > 0):
+            real = os.path.realpath(path)
+            key = _key_of(real)
+            if key not in self._taken and not self._may_be_input(real, marked=count > 0):
                 break
         self._taken.add(key)
         return path
 
-    def _may_be_input(self, path: Path, *, marked: bool) -> bool:
-        real = os.path.realpath(path)
+    def _may_be_input(self, real: str, *, marked: bool) -> bool:
         if self._from_stdin:  # whatever exists might still be named
             return Path(real).exists()
         if real in self._named or (not marked and self._holds_inputs and Path(real).is_relative_to(self._real_base)):
@@ -261,9 +261,13 @@ class Places:
         return path.relative_to(self._base if path.is_relative_to(self._base) else path.anchor)
 
 
-def key_of(path: Path) -> str:
+def key_of(path: Path) -> int:
     """By which two names of one file are known as that, also where capital letters don't count."""
-    return os.path.realpath(path).casefold()
+    return _key_of(os.path.realpath(path))
+
+
+def _key_of(real: str) -> int:
+    return hash(real.casefold())  # a number, as there may be millions
 
 
 def _claim(folder: Path) -> bool:

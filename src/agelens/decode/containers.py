@@ -17,6 +17,7 @@ from typing import Final, NoReturn
 
 from agelens.decode import tiff
 from agelens.errors import CorruptImageError, TruncatedImageError
+from agelens.tags import read_first
 
 _LARGEST_PROFILE: Final = 4 * 2**20
 _MOST_PARTS: Final = 1 << 16
@@ -65,7 +66,7 @@ def read_orientation(exif: bytes) -> int:
     """EXIF orientation 1 to 8 of an EXIF block, with or without its "Exif" prefix; 1 where it says none."""
     while exif.startswith(b"Exif\x00\x00"):
         exif = exif[6:]
-    return tiff.find_orientation(tiff.read_first(exif), exif)
+    return tiff.find_orientation(read_first(exif), exif)
 
 
 def _cut_off() -> NoReturn:
@@ -118,7 +119,7 @@ def _read_jpeg(data: bytes) -> Container:
 def _count_jpeg_pictures(bodies: list[tuple[int, bytes]]) -> int:
     """From the index of a multi-picture file (CIPA DC-007, 5.2.3.1), which is a directory of tags."""
     index = next((body[4:] for marker, body in bodies if marker == 0xE2 and body.startswith(b"MPF\x00")), b"")
-    directory = tiff.read_first(index)
+    directory = read_first(index)
     counts = directory.numbers(index, tiff.MP_NUMBER_OF_IMAGES) if directory else ()
     return counts[0] if counts and 1 <= counts[0] <= 65535 else 1
 

@@ -53,13 +53,11 @@ def find_leak_reasons(
         yield f"the model {spec.name} stands for {held_out!r} but was trained with it: it left out {left_out!r}"
     before = spec.recipe.get(SEEN_KEY, [])
     own = {DATA_KEY: spec.recipe.get(DATA_KEY, []), HELD_OUT_KEY: left_out}
-    fitted = [spec.recipe[CALIBRATED_KEY]] if CALIBRATED_KEY in spec.recipe else []
     named = f"the model {spec.name}"
     yield from _find_seen(f"{named} was trained", own, whole, tested)
     for entry in before:
         yield from _find_seen(f"{named}: weights that it began with were trained", entry, whole, tested)
-    for entry in fitted:
-        yield from _find_seen(f"{named} was calibrated", entry, whole, tested)
+    yield from _find_seen(f"{named} was calibrated", spec.recipe.get(CALIBRATED_KEY, {}), whole, tested)
     yield from _find_named(spec, whole, tested, protocol, is_one_of_several=held_out is not None)
 
 
@@ -74,26 +72,25 @@ def _find_named(
             if any(_names(entry, name) for entry in before):
                 yield f"the model {spec.name} began with weights that name {name} among their training data"
     if protocol.unseen or (protocol.folds is not None and not is_one_of_several):
-        fitted = spec.recipe.get(CALIBRATED_KEY)
         for name in names:
             if any(_names(entry, name) for entry in spec.training_data):
                 yield f"the model {spec.name} names {name} among its training data, and {protocol.name} is zero-shot"
-            if fitted and _names(fitted, name):
+            if _names(spec.recipe.get(CALIBRATED_KEY, {}), name):
                 yield f"the model {spec.name} was calibrated on {name}, and {protocol.name} is zero-shot"
 
 
-def find_doubts(spec: ModelSpec, whole: Manifest, tested: NDArray[np.int64]) -> Iterator[str]:
+def find_doubts(spec: ModelSpec, whole: Manifest, tested: Manifest) -> Iterator[str]:
     """Where it can't be told from the model file whether its model has seen these rows, each as a sentence.
 
     Args:
         spec: Of the model.
         whole: The manifest.
-        tested: Indices of the rows that are to be evaluated.
+        tested: Its rows that are to be evaluated.
     """
     entries = [spec.recipe, *spec.recipe.get(SEEN_KEY, [])]
-    if any({whole.fingerprint, whole.take(tested).fingerprint} & _fingerprints(entry) for entry in entries):
+    if any({whole.fingerprint, tested.fingerprint} & _fingerprints(entry) for entry in entries):
         return  # of which `find_leak_reasons` tells
-    for name in sorted(set(whole.columns.dataset[tested].tolist())):
+    for name in sorted(set(tested.columns.dataset.tolist())):
         if any(_names(entry, name) for entry in spec.training_data):
             yield (
                 f"the model {spec.name} has learned from {name}, as some other manifest holds it; whether from these"

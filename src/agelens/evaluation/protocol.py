@@ -153,10 +153,8 @@ def _checked(values: object, hold: Mapping[str, tuple[type, ...]]) -> Mapping[st
         kinds = hold.get(key)
         if kinds is None or value is None:
             continue
-        fits = type(value) in kinds and not (
-            isinstance(value, list) and any(not isinstance(each, str) for each in value)
-        )
-        if not fits:
+        holds_texts = list not in kinds or all(isinstance(each, str) for each in value if type(value) in kinds)
+        if type(value) not in kinds or not holds_texts:
             raise TypeError(f"{key} is {_IN_WORDS[kinds[0]]}, not {value!r}")
     return values
 

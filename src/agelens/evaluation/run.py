@@ -112,10 +112,11 @@ def evaluate(
                 progress(len(answers), len(rows))
     predictions = collect(manifest, rows, chosen, [answers[row] for row in rows.tolist()])
     errors = Counter(predictions.error[predictions.error != ""].tolist())
+    tested = manifest.take(rows)
     data = DataFacts(
         manifest.kind,
         options.file,
-        manifest.take(rows).fingerprint,
+        tested.fingerprint,
         part,
         len(rows),
         len(set(zip(predictions.dataset.tolist(), predictions.subject.tolist(), strict=True)) - _nobodies(predictions)),
@@ -133,7 +134,7 @@ def evaluate(
     models = tuple(ModelFacts.of(estimator) for estimator in estimators)
     doubts: list[str] = []
     if not leaks and options.training is None:
-        doubts = [doubt for each in estimators for doubt in find_doubts(each.spec, manifest, rows)]
+        doubts = [doubt for each in estimators for doubt in find_doubts(each.spec, manifest, tested)]
     frame = Evaluation(models, data, chosen, origin, {}, alarms=tuple(dict.fromkeys(doubts)), leaks=leaks)
     return summarise(predictions, frame, least=options.least)
 

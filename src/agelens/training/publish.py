@@ -109,8 +109,9 @@ def export_checkpoint(checkpoint: Path, options: ExportOptions, tell: Callable[[
         fitted_on = faces.foreign
     few = warn_of_few(calibration, about["task"])
     spec = describe(weights, calibration, options)
-    own = _open_own(weights, options, faces, tell) if faces is not None else None
+    own = None
     if faces is not None:
+        own = _open_own(weights, options, faces, tell)
         spec = _measure(spec, own, lambda rows: ask_network(network, calibration, *rows))
     if fitted_on is not None:
         spec = replace(spec, recipe=spec.recipe | {"calibrated_on": fitted_on})

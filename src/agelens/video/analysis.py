@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from agelens.analyzer import Analyzer
     from agelens.types import Pixels
-    from agelens.video.reader import Frame, VideoReader
+    from agelens.video.frames import Frame
+    from agelens.video.reader import VideoReader
     from agelens.video.tracks import Track
 
 UNDER_WAY: Final = (4, 24)

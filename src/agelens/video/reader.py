@@ -9,13 +9,10 @@ import os
 import stat
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Final, Self
-
-import numpy as np
+from typing import IO, Final, Self
 
 from agelens.errors import (
     CorruptVideoError,
@@ -30,12 +27,8 @@ from agelens.formats import SNIFF_BYTES, describe
 from agelens.limits import Limits
 from agelens.sources import as_source
 from agelens.video.backend import Native, load_av
-
-if TYPE_CHECKING:
-    from agelens.types import Pixels
-
-HIGH: Final = 720
-"""Rows from which on colours are coded as of BT.709 and no longer as of BT.601, where nothing says otherwise."""
+from agelens.video.clock import Clock
+from agelens.video.frames import Clip, Frame
 
 LEAST_MISSING: Final = 0.6
 """Seconds that a file must lack of the length it states before it counts as truncated."""
@@ -43,74 +36,10 @@ LEAST_MISSING: Final = 0.6
 MISSING_SHARE: Final = 0.02
 """And this share of its length: headers are not exact."""
 
-JUMP: Final = 0.5
-"""Seconds by which times must jump back before they count as begun anew; frames out of order are nearer together."""
-
 HEALTHY: Final = 1
 """Packets that may fail in a healthy file: some cameras end one with a packet that holds no picture."""
 
-# Matrices of colours, as ITU-T H.273 numbers them. FFmpeg converts 1, 4 to 7 and 9; 12 and 13 follow from the
-# primaries, which mostly are those of BT.709. Of what is left (YCgCo, ICtCp) no other matrix comes near.
-_BY_SIZE: Final = frozenset({0, 2, 12, 13})
-_BT2020, _BT2020_CONSTANT = 9, 10  # of constant luminance, which differs where colours are strong
-
 _DEMUXER_OPTIONS: Final = {"protocol_whitelist": "none"}  # a playlist must not make us open other files or addresses
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Frame:
-    """One frame.
-
-    Attributes:
-        number: From 0, counted from the beginning of the clip, also where reading starts later.
-        seconds: Time since the beginning of the clip.
-        duration: Seconds that it is shown; at least as by the average rate.
-        native: As decoded, of PyAV.
-        turns: Quarter turns, counter-clockwise, that make it upright.
-    """
-
-    number: int
-    seconds: float
-    duration: float
-    native: Native
-    turns: int = 0
-
-    def read_pixels(self) -> Pixels:
-        """RGB uint8, shape (H, W, 3), upright; an array of its own.
-
-        Raises:
-            MissingCodecError: FFmpeg doesn't know how its colours are coded.
-        """
-        told = int(self.native.colorspace)
-        # Who doesn't say how colours are coded means what screens of that size assume (as FFmpeg's own players do).
-        usual = "ITU709" if self.native.height >= HIGH else "ITU601"
-        coded = usual if told in _BY_SIZE else _BT2020 if told == _BT2020_CONSTANT else None
-        try:
-            pixels: Pixels = self.native.to_ndarray(format="rgb24", src_colorspace=coded)
-        except (OSError, ValueError) as error:  # what PyAV's errors are, too
-            raise MissingCodecError(
-                f"frame {self.number:,} can't be turned into RGB by this build of FFmpeg"
-                f" ({getattr(error, 'strerror', None) or error}): colours coded by matrix {told} of ITU-T H.273,"
-                f" {self.native.format.name}; convert the video, for example to BT.709"
-            ) from error
-        return np.ascontiguousarray(np.rot90(pixels, self.turns)) if self.turns else pixels
-
-
-@dataclass(frozen=True, slots=True)
-class Clip:
-    """What a file says of itself.
-
-    Attributes:
-        width: Of an upright frame in pixels.
-        height: Likewise.
-        rate: Frames per second, on average.
-        seconds: Length; None where it isn't told.
-    """
-
-    width: int
-    height: int
-    rate: Fraction
-    seconds: float | None
 
 
 class VideoReader:
@@ -311,7 +240,7 @@ class VideoReader:
         av = self._av
         packets = self._container.demux(self._stream, *self.sound_streams)
         refused, begun = 0, False
-        clock = _Clock()
+        clock = Clock()
         while True:
             try:
                 packet = next(packets, None)
@@ -363,7 +292,7 @@ class VideoReader:
         # Every packet is one frame: those before are counted without being decoded.
         with self._path().open("rb") as file, self._open(file) as other:
             stream = other.streams[self._stream.index]
-            number, later, clock = 0, 0, _Clock()
+            number, later, clock = 0, 0, Clock()
             for packet in other.demux(stream):
                 if packet.pts is None:
                     continue
@@ -396,36 +325,6 @@ class VideoReader:
                 " is kept"
             )
         return None
-
-
-class _Clock:
-    """Times that go on where those of the packets begin anew, as in recordings that were joined."""
-
-    def __init__(self) -> None:
-        self._shift = 0.0
-        # Of each stream: when the last packet began, when what came so far ends, and by how much it was shifted.
-        self._streams: dict[int, tuple[float | None, float, float]] = {}
-
-    @property
-    def has_jumped(self) -> bool:
-        """Whether times have begun anew."""
-        return self._shift > 0
-
-    def straighten(self, packet: Native) -> None:
-        """Shifts the times of the next packet of the file so that they go on; all streams by the same."""
-        base, index = packet.time_base, packet.stream.index
-        last, end, shift = self._streams.get(index, (None, 0.0, self._shift))
-        if packet.dts is not None:  # those of presentation jump back where frames are coded out of order
-            time, length = float(packet.dts * base), float((packet.duration or 0) * base)
-            if last is not None and time + shift < last - JUMP and self._shift > shift:
-                shift = self._shift  # another stream began anew before
-            if last is not None and time + shift < last - JUMP:
-                shift = self._shift = end - time
-            self._streams[index] = time + shift, max(end, time + shift + length), shift
-        if shift:
-            by = round(shift / base)
-            packet.dts = None if packet.dts is None else packet.dts + by
-            packet.pts = None if packet.pts is None else packet.pts + by
 
 
 def _falls_short(reached: float, stated: float | None) -> bool:

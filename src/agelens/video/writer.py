@@ -22,6 +22,7 @@ from agelens.cores import count_cores
 from agelens.errors import MissingCodecError, UsageError
 from agelens.outfile import Closing, Target
 from agelens.video.backend import Native, load_av
+from agelens.video.frames import HIGH
 
 if TYPE_CHECKING:
     from agelens.types import Pixels
@@ -72,9 +73,6 @@ _OPTIONS: Final[dict[str, dict[str, str]]] = {
     "mpeg4": {"qscale": "4", "flags": "+qscale"},
     "mjpeg": {"qscale": "4", "flags": "+qscale"},
 }
-HIGH: Final = 720
-"""Rows from which on colours are coded as of BT.709, below as of BT.601: said in the file, and what players assume."""
-
 _BT709, _BT601 = 1, 6  # as ITU-T H.273 numbers matrix, primaries and transfer alike
 _LAYOUTS: Final = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 _FULL_RANGE: Final = frozenset({"mjpeg"})
